@@ -1,0 +1,359 @@
+"""The recipe: typed, closed, and the same on every resume.
+
+A recipe is TOML. Unknown keys are refused with the nearest known one, since an option that does nothing is an error.
+What makes a run what it is (`identity`) is stored beside its output and may not differ on resume; budgets, engine
+arguments, workers, pruning and a larger source may.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from factory.errors import ConfigError
+from factory.ids import digest
+
+
+class Section(BaseModel):
+    """A closed, immutable table of the recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class CheckConfig(Section):
+    """A check for problems that bring none of their own."""
+
+    verifier: str
+    params: dict[str, Any] = {}
+
+
+class CountdownSource(Section):
+    """Generated Countdown problems."""
+
+    kind: Literal["countdown"]
+    count: int = Field(ge=1)
+    seed: int | None = None
+    """Needed for the split `train`; the frozen splits have seeds of their own."""
+    split: Literal["train", "tune", "gate", "report"] = "train"
+    numbers: int = Field(default=4, ge=2, le=6)
+    low: int = Field(default=1, ge=1)
+    high: int = Field(default=30, ge=1)
+    target_low: int = Field(default=10, ge=1)
+    target_high: int = Field(default=100, ge=1)
+
+
+class FileSource(Section):
+    """Problems in JSONL or Parquet files."""
+
+    kind: Literal["jsonl", "parquet"]
+    files: list[str] = Field(min_length=1)
+    """Paths or globs; read in the order given, each glob sorted."""
+    fields: dict[str, str | list[str]] = {}
+    """Which column of the files holds which key of a problem, such as `{ prompt = "question" }`."""
+    checks: list[CheckConfig] = []
+    """For rows without checks."""
+
+
+class DatasetSource(Section):
+    """A Hugging Face dataset, by hub name or local path."""
+
+    kind: Literal["dataset"]
+    name: str
+    split: str = "train"
+    subset: str | None = None
+    """The dataset's own configuration name; None where it has but one."""
+    fields: dict[str, str | list[str]] = {}
+    checks: list[CheckConfig] = []
+
+
+Source = Annotated[CountdownSource | FileSource | DatasetSource, Field(discriminator="kind")]
+
+
+class PromptConfig(Section):
+    """How messages become a prompt."""
+
+    system: str = ""
+    template: dict[str, Any] = {}
+    """Arguments of the chat template."""
+
+
+class VllmEngineConfig(Section):
+    """vLLM in the worker's process, on GPUs or CPUs."""
+
+    kind: Literal["vllm"]
+    model: str
+    """A Hugging Face name or a local folder."""
+    args: dict[str, Any] = {}
+    """Engine arguments, passed through."""
+    environment: dict[str, str] = {}
+    """Environment variables of the engine, such as VLLM_CPU_KVCACHE_SPACE."""
+
+
+class OpenAIEngineConfig(Section):
+    """A server that speaks OpenAI's HTTP protocol."""
+
+    kind: Literal["openai"]
+    model: str
+    """The name it is served under."""
+    base_url: str
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; the key itself stands in no recipe."""
+    protocol: Literal["completions", "chat"] = "chat"
+    tokenizer: str | None = None
+    """Folder or name whose chat template renders prompts; needed for `completions`."""
+    max_running: int = Field(default=64, ge=1)
+    timeout: float = Field(default=600.0, gt=0)
+    """Seconds for one request."""
+    retries: int = Field(default=4, ge=0)
+
+    @model_validator(mode="after")
+    def _tokenizer_for_completions(self) -> Self:
+        if self.protocol == "completions" and self.tokenizer is None:
+            raise ValueError("protocol 'completions' needs `tokenizer`, whose chat template renders the prompts")
+        if self.protocol == "chat" and self.tokenizer is not None:
+            raise ValueError("`tokenizer` does nothing with protocol 'chat': the server renders the prompts")
+        return self
+
+
+class ScriptedEngineConfig(Section):
+    """A deterministic engine without a model: for tests, dry runs of a pipeline, and load tests."""
+
+    kind: Literal["scripted"]
+    args: dict[str, Any] = {}
+
+    @property
+    def model(self) -> str:
+        return "scripted"
+
+
+EngineConfig = Annotated[VllmEngineConfig | OpenAIEngineConfig | ScriptedEngineConfig, Field(discriminator="kind")]
+
+
+class SamplingConfig(Section):
+    """Sampling of the teacher."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    max_tokens: int = Field(default=256, ge=1)
+    logprobs: bool = False
+    extra: dict[str, Any] = {}
+    """Other parameters of the engine, passed through."""
+
+
+class BestOfNConfig(Section):
+    """Independent attempts, in waves, until enough of them are right."""
+
+    kind: Literal["best_of_n"]
+    n: int = Field(default=16, ge=1)
+    wave: int | None = Field(default=None, ge=1)
+    """Attempts outstanding at once; all `n` by default."""
+    stop_at: int | None = Field(default=None, ge=1)
+    """Right answers that end the search; never early by default."""
+
+    @model_validator(mode="after")
+    def _within_n(self) -> Self:
+        for name in ("wave", "stop_at"):
+            value = getattr(self, name)
+            if value is not None and value > self.n:
+                raise ValueError(f"{name} = {value} is more than n = {self.n}")
+        return self
+
+
+class PruneConfig(Section):
+    """What becomes of right leaves."""
+
+    variants: list[Literal["full", "pruned"]] = Field(default=["full", "pruned"], min_length=1)
+
+
+class BudgetConfig(Section):
+    """Caps over the run's whole life. At a cap the run ends in order; a higher one resumes it."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Generated tokens."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall time of one invocation."""
+
+
+class RunConfig(Section):
+    """Where and how the run works; nothing here changes what it makes."""
+
+    address: str | None = None
+    """A Ray cluster; None starts Ray on this machine."""
+    workers: int | None = Field(default=None, ge=1)
+    """Workers; None means as many as there is room for."""
+    cpus_per_worker: float | None = Field(default=None, gt=0)
+    """None means all of a node for vLLM on CPUs, one otherwise."""
+    tries: int = Field(default=3, ge=1)
+    """Failed tries after which a problem is closed as an error; also deaths of workers at which it may be present."""
+    placement_seconds: float = Field(default=300.0, gt=0)
+    """How long to wait for a worker to be placed."""
+    flush_rows: int = Field(default=256, ge=1)
+    flush_seconds: float = Field(default=10.0, gt=0)
+
+
+class Recipe(Section):
+    """All of a recipe."""
+
+    source: Source
+    prompt: PromptConfig = PromptConfig()
+    engines: dict[str, EngineConfig]
+    sampling: SamplingConfig = SamplingConfig()
+    search: BestOfNConfig
+    prune: PruneConfig = PruneConfig()
+    budget: BudgetConfig = BudgetConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> Self:
+        if set(self.engines) != {"teacher"}:
+            raise ValueError("[engines.teacher] is needed, and is the only engine that anything uses")
+        return self
+
+    @property
+    def teacher(self) -> VllmEngineConfig | OpenAIEngineConfig | ScriptedEngineConfig:
+        return self.engines["teacher"]
+
+
+FREE_KEYS = ("source.count", "budget", "prune", "run")
+"""Parts of a recipe that may differ on resume."""
+FREE_ENGINE_KEYS = ("args", "environment", "timeout", "retries", "max_running", "api_key_env")
+"""Parts of an engine that may differ on resume; a scripted engine's arguments are its weights, and may not."""
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `a.b=value` overrides. Raises ConfigError, in one line."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no recipe at {path}: give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not a readable TOML recipe: {error}") from None
+    return override(table, overrides, str(path))
+
+
+def override(table: Mapping[str, Any], overrides: Sequence[str], where: str = "recipe") -> Recipe:
+    """A recipe's table with `a.b=value` overrides applied. Raises ConfigError, in one line."""
+    changed = copy.deepcopy(dict(table))
+    for one in overrides:
+        _override(changed, one)
+    return parse_recipe(changed, where)
+
+
+def parse_recipe(table: Mapping[str, Any], where: str) -> Recipe:
+    """Check a recipe that has been read. Raises ConfigError, in one line that names the first wrong key."""
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first_line(error)}") from None
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"--set {override!r}: write it as a.b=value")
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override!r}: {name} is not a table")
+    table[names[-1]] = _toml_value(text.strip())
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string, so that a shell needs no nested quotes
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = [part for part in first["loc"] if not _is_tag(part)]
+    key = ".".join(str(part) for part in place)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}{_nearest(first['loc'])}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+_TAGS = {"countdown", "jsonl", "parquet", "dataset", "vllm", "openai", "scripted"}
+
+
+def _is_tag(part: int | str) -> bool:
+    """Pydantic names the branch of a tagged union in an error's place; a reader of the recipe sees no such key."""
+    return part in _TAGS
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    model = _model_at(loc[:-1])
+    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(model.model_fields)}"
+
+
+_BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
+    (): Recipe,
+    ("source", "countdown"): CountdownSource,
+    ("source", "jsonl"): FileSource,
+    ("source", "parquet"): FileSource,
+    ("source", "dataset"): DatasetSource,
+    ("engines", "vllm"): VllmEngineConfig,
+    ("engines", "openai"): OpenAIEngineConfig,
+    ("engines", "scripted"): ScriptedEngineConfig,
+    ("prompt",): PromptConfig,
+    ("sampling",): SamplingConfig,
+    ("search",): BestOfNConfig,
+    ("prune",): PruneConfig,
+    ("budget",): BudgetConfig,
+    ("run",): RunConfig,
+}
+
+
+def _model_at(loc: tuple[int | str, ...]) -> type[Section]:
+    if "checks" in loc:
+        return CheckConfig
+    tagged = tuple(str(part) for part in loc if _is_tag(part))
+    return _BY_PLACE[(str(loc[0]), *tagged)] if loc else Recipe
+
+
+def resolved(recipe: Recipe, model_digest: str) -> dict[str, Any]:
+    """The recipe with every default filled in, as it is stored beside the output, with the model's digest."""
+    return {"recipe": recipe.model_dump(mode="json"), "model_digest": model_digest}
+
+
+def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat part of a resolved config that makes the run what it is: dotted keys to values."""
+    free = set(FREE_KEYS)
+    for name, engine in stored["recipe"]["engines"].items():
+        if engine["kind"] != "scripted":
+            free |= {f"engines.{name}.{key}" for key in FREE_ENGINE_KEYS}
+    flat = dict(_flatten(stored["recipe"]))
+    kept = {key: value for key, value in flat.items() if not any(key == f or key.startswith(f + ".") for f in free)}
+    return kept | {"model_digest": stored["model_digest"]}
+
+
+def identity_digest(stored: Mapping[str, Any]) -> str:
+    """SHA-256 of what makes the run what it is."""
+    return digest(identity(stored))
+
+
+def differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lines such as `sampling.temperature: stored 1.0, now 0.7` for every part that may not differ."""
+    old_flat, new_flat = identity(stored), identity(new)
+    keys = sorted(key for key in old_flat.keys() | new_flat.keys() if old_flat.get(key) != new_flat.get(key))
+    return [f"{key}: stored {old_flat.get(key)!r}, now {new_flat.get(key)!r}" for key in keys]
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

@@ -1,0 +1,100 @@
+"""The contract of an engine: a request goes in, exactly one `Generation` or one error comes out.
+
+What every engine promises, and `tests/contract/test_engines.py` attacks:
+
+- `generate` may be awaited any number of times at once; answers come in any order, each to its own caller.
+- A continuation is asked for by token ids: the prompt's ids and those of the nodes on the path. An engine that cannot
+  take ids declares `token_prompts = False` and is given messages and the text so far.
+- Cancelling an awaiting task aborts its request in the engine and frees its place there.
+- A request that fails raises `EngineError`; an engine that will answer nothing any more raises `EngineDead`, for every
+  request in flight and every later one.
+- `close` ends every process and connection that the engine started; it may be called twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from factory.types import Generation, Message, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do. A strategy that needs more is refused before anything starts."""
+
+    token_prompts: bool
+    """Takes prompts as token ids, and tells the ids it sampled."""
+    logprobs: bool
+    """Tells the log-probability of each sampled token."""
+    prefix_caching: bool
+    """Serves a shared prefix from memory, and tells how much of it."""
+    max_running: int
+    """Requests that run at the same time at most; more than that wait inside the engine."""
+    max_context: int | None
+    """Prompt and completion tokens together at most; None where the engine does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is to be continued, in the one form that the engine takes."""
+
+    messages: tuple[Message, ...]
+    token_ids: tuple[int, ...] | None = None
+    """Ids of the rendered messages, followed by those of the path; None for an engine without token prompts."""
+    prefix: str = ""
+    """Text of the path, for an engine without token prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A look at an engine's own counters; all but the first two only grow."""
+
+    running: int = 0
+    """Requests running now."""
+    waiting: int = 0
+    """Requests waiting inside the engine now."""
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How one generation is to be made."""
+
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    """Texts that end the generation; the one that did is kept in the text."""
+    seed: int | None = None
+    """None by default: a random generator per request slows vLLM's sampler."""
+    key: str = field(default="", compare=False)
+    """Names the request in logs and to the scripted engine: problem id and node id."""
+
+
+class Engine(Protocol):
+    """Answers requests. Made and closed in the process that uses it."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
+
+    async def start(self) -> None:
+        """Load the model. Raises `ConfigError` for what the user can mend, else `EngineDead`."""
+        ...
+
+    async def generate(self, prompt: Prompt, request: Request) -> Generation:
+        """Continue `prompt` once. Raises `EngineError` or `EngineDead`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def path_ids(prompt: Prompt, added: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
+    """Ids of a prompt and of what a path adds; None as soon as one of them has no ids."""
+    if prompt.token_ids is None or any(ids is None for ids in added):
+        return None
+    return prompt.token_ids + tuple(token for ids in added if ids is not None for token in ids)

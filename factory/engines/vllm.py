@@ -1,0 +1,489 @@
+"""vLLM in this process: the only file of the factory that imports vllm, and only once an engine starts.
+
+The engine core runs in child processes of its own. They end with `close`, and they end by themselves within about a
+second when this process dies in any way, SIGKILL included: each of them watches its parent (see `_Tether`). They are
+spawned, so they import the main module again: a script that starts an engine needs `if __name__ == "__main__"`.
+
+What a `Generation` from here means:
+
+- `token_ids` are the sampled ids verbatim, without the token that ended the turn; `generated_tokens` counts that too.
+- `text` is what those ids spell, special tokens left out. When a stop string ends inside a token, that token is kept
+  whole in both, so the text may run on behind the stop string by the rest of it: ids and text never disagree, and a
+  continuation by ids continues exactly this text.
+- `finish` is STOP for a stop string only. A stop token given through `Sampling.extra` ends the turn, hence END.
+- `logprobs` are those of the model before temperature and truncation, unless the engine argument `logprobs_mode` says
+  otherwise.
+
+A cancelled request is aborted. What it had generated until then stays in `stats.generated_tokens`.
+
+The process's environment is changed when an engine starts: no usage reports, logs from WARNING on and to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import itertools
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from factory.engines.base import Capabilities, EngineStats, Prompt, Request
+from factory.errors import ConfigError, EngineDead, EngineError
+from factory.types import FinishReason, Generation
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; read only by the build without a GPU
+}
+"""Set where neither the recipe nor the process's own environment says otherwise."""
+
+FIXED = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+"""Not to be changed: a forked child would not watch its parent."""
+
+OWN_ARGS = frozenset({"model"})
+"""Engine arguments that have a place of their own in a recipe."""
+
+OWN_SAMPLING = frozenset(
+    {
+        "n",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "max_tokens",
+        "logprobs",
+        "flat_logprobs",
+        "seed",
+        "stop",
+        "include_stop_str_in_output",
+        "detokenize",
+        "output_kind",
+        "skip_clone",
+    }
+)
+"""Sampling parameters that the engine sets itself."""
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tiktoken.model")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+CLOSE_SECONDS = 10.0
+"""How long children may take to end by themselves before they are killed."""
+
+
+def check_model(model: str, tokenizer: str | None = None) -> None:
+    """Raise `ConfigError` for a local folder that holds no model. A hub name passes; nothing heavy is imported.
+
+    `tokenizer`: where the tokenizer is, if not in the model's folder.
+    """
+    folder = Path(model).expanduser()
+    if not folder.exists():
+        if HUB_NAME.fullmatch(model) and not model.startswith("."):
+            return
+        raise ConfigError(f"there is no model folder {model!r}")
+    if folder.is_file():
+        if folder.suffix != ".gguf":
+            raise ConfigError(f"{model!r} is a file: name the folder that holds config.json and the weights")
+        return
+    names = [path.name for path in folder.iterdir()]
+    missing = [
+        what
+        for what, found in (
+            ("config.json", "config.json" in names),
+            ("weights (*.safetensors)", any(name.endswith(WEIGHTS) for name in names)),
+            ("a tokenizer (tokenizer.json)", tokenizer is not None or any(name in TOKENIZERS for name in names)),
+        )
+        if not found
+    ]
+    if missing:
+        raise ConfigError(f"{model!r} is not a model folder: it lacks {' and '.join(missing)}")
+
+
+class VllmEngine:
+    """`vllm.v1.engine.async_llm.AsyncLLM` as an `Engine`."""
+
+    def __init__(self, model: str, args: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> None:
+        """`args` are vLLM's engine arguments, all passed through. `environment` is set before vllm is imported.
+
+        Raises `ConfigError` for a folder that is no model.
+        """
+        check_model(model, args.get("tokenizer"))
+        for name in OWN_ARGS & args.keys():
+            raise ConfigError(f"vllm engine: {name!r} does not belong into args, it has its own key")
+        for name in FIXED.keys() & (environment or {}).keys():
+            raise ConfigError(f"vllm engine: {name} cannot be set, it is always {FIXED[name]!r}")
+        self._model = model
+        self._args = dict(args)
+        self._environment = dict(environment or {})
+        self._capabilities = _declared(args)
+        self._counters = _Counters()
+        self._in_flight = 0
+        self._numbers = itertools.count(1)
+        self._llm: Any = None
+        self._vllm: Any = None
+        self._end_texts: dict[tuple[int, bool], str] = {}
+        self._children: list[Any] = []
+        self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the arguments promise; from `start` on what the engine has."""
+        return self._capabilities
+
+    @property
+    def stats(self) -> EngineStats:
+        """vLLM's own counters. It tells them only while something runs, hence the bound by what is in flight."""
+        running = min(self._counters.running, self._in_flight)
+        return EngineStats(
+            running=running,
+            waiting=self._in_flight - running,
+            generated_tokens=self._counters.generated_tokens,
+            prompt_tokens=self._counters.prompt_tokens,
+            cached_tokens=self._counters.cached_tokens,
+        )
+
+    async def start(self) -> None:
+        if self._llm is not None or self._closed:
+            raise EngineDead("vllm engine: it can be started only once")
+        self._set_environment()
+        try:
+            self._llm = await asyncio.to_thread(self._build)
+        except asyncio.CancelledError:
+            self._closed = True  # the thread goes on and ends what it has built
+            raise
+        self._vllm = _Names()
+        # Asked once and remembered by vLLM: asked later, a core that dies meanwhile would leave the caller waiting.
+        await self._llm.get_supported_tasks()
+        self._capabilities = _actual(self._llm.vllm_config)
+
+    def _set_environment(self) -> None:
+        defaults = dict(ENVIRONMENT)
+        if Path(self._model).expanduser().exists():
+            defaults["HF_HUB_OFFLINE"] = "1"
+        for name, value in defaults.items():
+            os.environ.setdefault(name, value)
+        os.environ.update(self._environment)
+        os.environ.update(FIXED)
+
+    def _build(self) -> Any:
+        """Load the model; in a thread of its own, so that the event loop goes on."""
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        config, quiet = self._configure()
+        before = set(_descendants())
+        try:
+            llm = AsyncLLM.from_vllm_config(
+                config, stat_loggers=[_stat_logger(self._counters)], disable_log_stats=quiet
+            )
+        except Exception as error:  # vllm tells its reasons in its log; nothing can be mended from here
+            raise EngineDead(f"vllm engine: {self._model!r} did not start: {_one_line(error)}") from error
+        self._children = [child for child in _descendants() if child not in before]
+        if self._closed:
+            llm.shutdown()
+            self._end_children()
+        return llm
+
+    def _configure(self) -> tuple[Any, bool]:
+        """vLLM's config from the arguments, and whether its own statistics are off."""
+        import dataclasses
+
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
+
+        _refuse_unknown(self._args, [field.name for field in dataclasses.fields(AsyncEngineArgs)], "engine argument")
+        own = {"additional_config": {**self._args.get("additional_config", {}), "tether": _Tether()}}
+        try:
+            args = AsyncEngineArgs(model=self._model, **{"disable_log_stats": True, **self._args, **own})
+            return args.create_engine_config(UsageContext.ENGINE_CONTEXT), args.disable_log_stats
+        except (ValueError, TypeError, OSError, NotImplementedError) as error:
+            raise ConfigError(f"vllm engine: {_one_line(error)}") from error
+
+    async def generate(self, prompt: Prompt, request: Request) -> Generation:
+        if self._llm is None:
+            raise EngineDead("vllm engine: it is closed" if self._closed else "vllm engine: it was not started")
+        if prompt.token_ids is None:
+            raise EngineError("vllm engine: the prompt has no token ids")
+        params = self._params(request)
+        started = time.perf_counter()
+        self._in_flight += 1
+        try:
+            output = await self._run(prompt.token_ids, params, f"{request.key}#{next(self._numbers)}")
+        finally:
+            self._in_flight -= 1
+        return self._generation(output, params, time.perf_counter() - started)
+
+    def _params(self, request: Request) -> Any:
+        sampling = request.sampling
+        names = self._vllm
+        if sampling.extra:
+            known = [name for name in names.sampling_fields if name not in OWN_SAMPLING]
+            _refuse_unknown(sampling.extra, known, "sampling parameter")
+        try:
+            return names.SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                max_tokens=sampling.max_tokens,
+                logprobs=0 if sampling.logprobs else None,  # 0: the sampled token's, and no other's
+                flat_logprobs=sampling.logprobs,
+                seed=request.seed,
+                stop=list(request.stop),
+                include_stop_str_in_output=True,
+                output_kind=names.FINAL_ONLY,
+                skip_clone=True,  # made for this request alone
+                **sampling.extra,
+            )
+        except (ValueError, TypeError, names.ClientError) as error:
+            raise EngineError(f"vllm engine: {_one_line(error)}") from error
+
+    async def _run(self, token_ids: tuple[int, ...], params: Any, name: str) -> Any:
+        """The finished request. A cancelled await aborts it: `AsyncLLM.generate` sees to that."""
+        llm, names = self._llm, self._vllm
+        try:
+            outputs = [output async for output in llm.generate(names.tokens_input(list(token_ids)), params, name)]
+        except names.EngineDeadError as error:
+            raise EngineDead(f"vllm engine: the engine core of {self._model!r} died") from error
+        except Exception as error:  # whatever a request brings up concerns that request, unless the core is gone
+            if llm.errored:
+                raise EngineDead(f"vllm engine: the engine core of {self._model!r} died") from error
+            raise EngineError(f"vllm engine: {_one_line(error.__cause__ or error)}") from error
+        if not outputs or outputs[-1].outputs[0].finish_reason not in _FINISH:
+            raise EngineError(f"vllm engine: request {name} was given up")
+        return outputs[-1]
+
+    def _generation(self, output: Any, params: Any, seconds: float) -> Generation:
+        completion = output.outputs[0]
+        ids = tuple(completion.token_ids)
+        generated = len(ids)
+        finish, text = _FINISH[completion.finish_reason], completion.text
+        if finish is FinishReason.END and isinstance(completion.stop_reason, str):
+            finish, text = FinishReason.STOP, self._whole(text, ids, params.skip_special_tokens)
+        elif finish is FinishReason.END and ids:
+            text = text.removesuffix(self._end_text(ids[-1], params.skip_special_tokens))
+            ids = ids[:-1]
+        return Generation(
+            text=text,
+            token_ids=ids,
+            logprobs=_sampled_logprobs(completion.logprobs, len(ids)) if params.logprobs is not None else None,
+            finish=finish,
+            generated_tokens=generated,
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens,
+            seconds=seconds,
+        )
+
+    def _whole(self, text: str, ids: tuple[int, ...], skip_special: bool) -> str:
+        """The text of all ids, where vLLM has cut it at the end of a stop string."""
+        spelled = self._llm.tokenizer.decode(list(ids), skip_special_tokens=skip_special)
+        # The text of ids on their own may lack the space that they begin with behind a prompt.
+        for begin in (text, text.lstrip(" ")):
+            if spelled.startswith(begin):
+                return text + str(spelled[len(begin) :])
+        return text
+
+    def _end_text(self, token: int, skip_special: bool) -> str:
+        """What the end-of-turn token would leave in the text: nothing, unless it is an ordinary token."""
+        key = (token, skip_special)
+        if key not in self._end_texts:
+            self._end_texts[key] = str(self._llm.tokenizer.decode([token], skip_special_tokens=skip_special))
+        return self._end_texts[key]
+
+    async def close(self) -> None:
+        self._closed = True
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        # vLLM's own shutdown leaves those who wait waiting.
+        llm.output_processor.propagate_error(self._vllm.EngineDeadError())
+        await asyncio.to_thread(self._shut_down, llm)
+
+    def _shut_down(self, llm: Any) -> None:
+        llm.shutdown()
+        self._end_children()
+
+    def _end_children(self) -> None:
+        """Make sure that every process which this engine started is gone."""
+        import psutil
+
+        _, alive = psutil.wait_procs(self._children, timeout=CLOSE_SECONDS)
+        for process in alive:
+            log.warning("killing engine process %s, which has not ended in %s s", process.pid, CLOSE_SECONDS)
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass  # it has ended just now
+        psutil.wait_procs(alive, timeout=CLOSE_SECONDS)
+        self._children = []
+
+
+_FINISH = {
+    "stop": FinishReason.END,
+    "length": FinishReason.LENGTH,
+    "repetition": FinishReason.LENGTH,  # cut by the engine, when asked to through `Sampling.extra`
+}
+
+
+class _Names:
+    """What is used of vllm, imported once it is loaded."""
+
+    def __init__(self) -> None:
+        from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
+        from vllm.inputs.engine import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        self.SamplingParams: Any = SamplingParams
+        self.FINAL_ONLY: Any = RequestOutputKind.FINAL_ONLY
+        self.tokens_input: Any = tokens_input
+        self.EngineDeadError: Any = EngineDeadError
+        self.ClientError: Any = VLLMClientError
+        self.sampling_fields = tuple(name for name in SamplingParams.__struct_fields__ if not name.startswith("_"))
+
+
+def _declared(args: Mapping[str, Any]) -> Capabilities:
+    """What can be said before vllm is loaded; its own defaults where the arguments are silent."""
+    return Capabilities(
+        token_prompts=True,
+        logprobs=True,
+        prefix_caching=bool(args.get("enable_prefix_caching", True)),
+        max_running=int(args.get("max_num_seqs", 256)),
+        max_context=args.get("max_model_len"),
+    )
+
+
+def _actual(config: Any) -> Capabilities:
+    return Capabilities(
+        token_prompts=True,
+        logprobs=True,
+        prefix_caching=bool(config.cache_config.enable_prefix_caching),
+        max_running=int(config.scheduler_config.max_num_seqs),
+        max_context=int(config.model_config.max_model_len),
+    )
+
+
+def _sampled_logprobs(flat: Any, count: int) -> tuple[float, ...]:
+    """Of the sampled tokens: the first of each position."""
+    return tuple(flat.logprobs[start] for start in flat.start_indices[:count])
+
+
+def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    names = list(known)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise ConfigError(f"vllm engine: no {what} {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
+
+
+def _descendants() -> list[Any]:
+    """Living descendants of this process, but for multiprocessing's own helper, which serves all and stays."""
+    import psutil
+
+    return [child for child in psutil.Process().children(recursive=True) if not _is_helper(child)]
+
+
+def _is_helper(process: Any) -> bool:
+    import psutil
+
+    try:
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return True  # it has ended
+
+
+class _Counters:
+    """Running sums of what vLLM reports after each step."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.generated_tokens = 0
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+
+    def record(self, scheduler: Any, iteration: Any) -> None:
+        if scheduler is not None:
+            self.running = scheduler.num_running_reqs
+        if iteration is not None:
+            self.generated_tokens += iteration.num_generation_tokens
+            self.prompt_tokens += iteration.prompt_token_stats.total
+            self.cached_tokens += iteration.prompt_token_stats.cached_tokens
+
+
+def _stat_logger(counters: _Counters) -> type:
+    """A stat logger class for vLLM that feeds the counters.
+
+    It derives from the Prometheus logger because vLLM adds that one wherever none of its kind is given, and its
+    histograms, which nobody reads here, cost a call per token.
+    """
+    from vllm.v1.metrics.loggers import PrometheusStatLogger
+
+    class Logger(PrometheusStatLogger):  # type: ignore[misc]  # vllm is read as Any
+        def __init__(self, vllm_config: Any, engine_indexes: Any = None) -> None:
+            pass
+
+        def record(self, scheduler_stats: Any, iteration_stats: Any, *_: Any, **__: Any) -> None:
+            counters.record(scheduler_stats, iteration_stats)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+        def record_sleep_state(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def record_admission_rejection(self, reason: str) -> None:
+            pass
+
+    return Logger
+
+
+class _Tether(str):
+    """Travels to the engine's processes inside their config, and there makes them end with their parent.
+
+    vLLM's engine core notices nothing when the process that started it is killed, and would hold its memory for ever.
+    Unpickling this string in a child starts a thread that looks, twice a second, whether the parent is still there.
+    (`PR_SET_PDEATHSIG` would not do: it fires when the *thread* that started the child ends.) It is a string, and
+    always the same, because vLLM makes its compile cache's key from the config's JSON.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls) -> _Tether:
+        return super().__new__(cls, "ends with its parent")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _tethered, (os.getpid(),)
+
+
+def _tethered(parent: int) -> _Tether:
+    """Runs where the config is unpickled; `parent` is where it was pickled.
+
+    Copies within one process change nothing, and neither do processes that multiprocessing has not started: an
+    executor such as Ray's looks after those.
+    """
+    if os.getpid() != parent and multiprocessing.current_process().name != "MainProcess":
+        threading.Thread(target=_end_with, args=(parent,), name="tether", daemon=True).start()
+    return _Tether()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,54 @@
+"""The contract of a pruner: it says which pieces of a completion did not matter, and why.
+
+A pruner never rewrites. It names cuts, and what remains is verbatim what was in the rollout. It may be wrong: what is
+left is verified again, and a transcript that no longer holds is rejected. What a pruner does not understand it leaves
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from factory.types import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A piece of a completion that is to go."""
+
+    start: int
+    """Offset in characters into the completion."""
+    end: int
+    """Offset of the first character that stays."""
+    reason: str
+    """Name of the rule, such as `abandoned_attempt`."""
+
+
+class Pruner(Protocol):
+    """Finds what to remove from a completion whose answer was right."""
+
+    name: str
+
+    def cuts(self, problem: Problem, text: str) -> list[Cut]:
+        """Pieces of `text` to remove, in any order; empty where there is nothing to remove or nothing understood."""
+        ...
+
+
+def merge(cuts: Iterable[Cut]) -> list[Cut]:
+    """The same cuts in order and disjoint; what two of them claim belongs to the one that starts first.
+
+    Neighbours that touch become one if they have the same reason.
+    """
+    merged: list[Cut] = []
+    for cut in sorted(cuts, key=lambda cut: cut.start):
+        last = merged[-1] if merged else Cut(0, 0, "")
+        start = max(cut.start, last.end)
+        if start >= cut.end:
+            continue
+        if merged and start == last.end and cut.reason == last.reason:
+            merged[-1] = Cut(last.start, cut.end, cut.reason)
+        else:
+            merged.append(Cut(start, cut.end, cut.reason))
+    return merged

@@ -1,0 +1,95 @@
+"""Cuts the abandoned branches out of a Countdown chain: what lies between a state and the return to it.
+
+    try 12 + 25 = 37 left 3 7 37
+    ...
+    back 3 7 12 25          everything after the line that reached 3 7 12 25, this line included, goes
+
+It reads lines and states but does no arithmetic, and shares no code with the verifier, so that neither can hide a
+fault of the other. Only the last thinking of a completion is read: it is the one that is verified again. A line that
+it cannot read means no cuts at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from factory.prune.base import Cut
+from factory.types import Problem
+
+ABANDONED = "abandoned_attempt"
+"""The reason of every cut made here."""
+
+TRY = re.compile(r"try [0-9]+ [-+*/] [0-9]+ = [0-9]+ left ([0-9]+(?: [0-9]+)*)")
+BACK = re.compile(r"back ([0-9]+(?: [0-9]+)*)")
+OTHER = frozenset({"dead", "done", "wait", "stop"})
+
+
+class CountdownPruner:
+    """Removes abandoned attempts."""
+
+    name = "countdown"
+
+    def cuts(self, problem: Problem, text: str) -> list[Cut]:
+        """Everything after the line that reached a state, up to and including the last line that went back to it."""
+        start = _start_state(problem)
+        span = _thinking(text)
+        if start is None or span is None:
+            return []
+        return _abandoned(start, text, *span) or []
+
+
+def _start_state(problem: Problem) -> str | None:
+    """The given numbers as a chain would write them; None for a problem that is not this game."""
+    params: Mapping[str, Any] = next((c.params for c in problem.checks if c.verifier == "countdown"), {})
+    numbers = params.get("numbers")
+    if not isinstance(numbers, list | tuple) or not all(isinstance(number, int) for number in numbers):
+        return None
+    return " ".join(map(str, sorted(numbers)))
+
+
+def _thinking(text: str) -> tuple[int, int] | None:
+    """Offsets of the lines of the last thinking; None where it is not closed or was never opened.
+
+    A chat template may have opened it in the prompt, so that it begins with the text.
+    """
+    end = text.rfind("</think>")
+    if end < 0 or "<think>" in text[end:]:
+        return None
+    opened = text.rfind("<think>\n", 0, end)
+    return (opened + len("<think>\n") if opened >= 0 else 0), end
+
+
+def _abandoned(start_state: str, text: str, start: int, end: int) -> list[Cut] | None:
+    """Cuts in order and disjoint; None if a line cannot be read or goes back to where the path does not lead."""
+    path = [(start_state, start)]
+    cuts: list[Cut] = []
+    for line, line_end in _lines(text, start, end):
+        if tried := TRY.fullmatch(line):
+            path.append((tried[1], line_end))
+        elif back := BACK.fullmatch(line):
+            depth = next((i for i, (state, _) in enumerate(path[:-1]) if state == back[1]), None)
+            if depth is None:
+                return None
+            del path[depth + 1 :]
+            _add(cuts, Cut(path[depth][1], line_end, ABANDONED))
+        elif line not in OTHER:
+            return None
+    return cuts
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[str, int]]:
+    """Lines without their line ends, and the offset of what follows each."""
+    while start < end:
+        newline = text.find("\n", start, end)
+        line_end = end if newline < 0 else newline + 1
+        yield text[start:line_end].removesuffix("\n"), line_end
+        start = line_end
+
+
+def _add(cuts: list[Cut], cut: Cut) -> None:
+    """A later return to the same state, or to an earlier one, takes the cuts inside it along."""
+    while cuts and cuts[-1].start >= cut.start:
+        cuts.pop()
+    cuts.append(cut)

@@ -1,0 +1,196 @@
+"""From a closed tree to transcripts, kept and rejected: every leaf that was paid for is accounted for.
+
+A leaf that is not right, or does not count, gives one rejected transcript of its whole text (variant `full`). A right
+leaf gives one transcript per variant: `full` is its text as it is, `pruned` what the pruners leave of it. Where they
+remove nothing both are kept, with the same text: a student trained on `pruned` wants every right leaf.
+
+The rule of what is right: the answer PASSes, and the chain PASSes or no verifier of the problem judges chains. An
+UNKNOWN of either is neither right nor wrong and is never kept. Leaves are judged by the verdicts recorded in the tree;
+a text that pruning changed is judged again, and those are the verdicts that its transcript carries. To refine with a
+better verifier, `relabel` the tree first.
+
+A transcript's text is verbatim what was in the tree, each span with its origin; with its removals put back at their
+offsets it is the whole completion again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+from factory import ids
+from factory.errors import ConfigError
+from factory.prune.base import Cut, Pruner, merge
+from factory.types import (
+    Aspect,
+    Attempt,
+    Node,
+    NodeState,
+    Outcome,
+    Problem,
+    Removal,
+    Span,
+    Transcript,
+    Tree,
+    Verdict,
+    spans_of,
+    worst,
+)
+
+FULL, PRUNED = "full", "pruned"
+VARIANTS = (FULL, PRUNED)
+
+Judge = Callable[[Problem, Attempt], tuple[Verdict, ...]]
+"""Every check of a problem on an attempt; never raises for trouble in a verifier."""
+
+
+class Rejection(StrEnum):
+    """Why a leaf, or one variant of it, is no training example."""
+
+    TRUNCATED = "truncated"
+    """The token limit cut it: it is no attempt."""
+    WRONG_ANSWER = "wrong_answer"
+    """A verifier found the answer wrong."""
+    UNKNOWN_VERDICT = "unknown_verdict"
+    """No verifier decided about the answer, or one that judges chains could not decide about the chain."""
+    WRONG_CHAIN = "wrong_chain"
+    """The answer is right, but the chain is wrong or does not support it."""
+    BEYOND_STOP = "beyond_stop"
+    """Right, but beyond the attempt at which the search stopped: to count it would favour short answers."""
+    DUPLICATE_TEXT = "duplicate_text"
+    """An earlier leaf of the tree gave the same text in this variant."""
+    BROKEN_BY_PRUNING = "broken_by_pruning"
+    """It was right before pruning, and is not known to be right after it."""
+
+
+def transcripts(
+    tree: Tree, *, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge
+) -> Iterator[Transcript]:
+    """Every leaf of a closed tree in the order of their ids, kept or rejected; nothing of a tree that failed.
+
+    Raises ConfigError for a variant that does not exist, and ValueError for a tree that is still open.
+    """
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise ConfigError(f"variants: there is no {variant!r}; there are: {', '.join(VARIANTS)}")
+    if tree.stop is None:
+        raise ValueError(f"the tree of problem {tree.problem.id} is still open")
+    return iter(()) if tree.error else _of_leaves(tree, variants, pruners, judge)
+
+
+def relabel(tree: Tree, judge: Judge) -> Tree:
+    """The same tree with every finished leaf judged anew."""
+    nodes = (_judged(tree, node, judge) if node.state is NodeState.FINISHED else node for node in tree.nodes)
+    return replace(tree, nodes=tuple(nodes))
+
+
+def _judged(tree: Tree, leaf: Node, judge: Judge) -> Node:
+    return replace(leaf, verdicts=judge(tree.problem, Attempt(spans_of(tree.path(leaf.id)))))
+
+
+def _of_leaves(tree: Tree, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge) -> Iterator[Transcript]:
+    kept: set[tuple[str, str]] = set()
+    for leaf in tree.leaves():
+        full = _full(tree, leaf)
+        if full.rejection is not None:
+            yield full
+            continue
+        for variant in variants:
+            made = full if variant == FULL else _pruned(full, pruners, judge)
+            if made.rejection is None and (variant, made.text) in kept:
+                made = replace(made, rejection=Rejection.DUPLICATE_TEXT)
+            if made.rejection is None:
+                kept.add((variant, made.text))
+            yield made
+
+
+def _full(tree: Tree, leaf: Node) -> Transcript:
+    path = tree.path(leaf.id)
+    return Transcript(
+        id=_transcript_id(tree.problem, leaf.id, FULL),
+        problem=tree.problem,
+        leaf=leaf.id,
+        variant=FULL,
+        spans=spans_of(path),
+        removals=(),
+        verdicts=leaf.verdicts,
+        rejection=_rejection(leaf),
+        policy=tree.policy,
+        generated_tokens=sum(node.generated_tokens for node in path),
+    )
+
+
+def _rejection(leaf: Node) -> Rejection | None:
+    if leaf.state is NodeState.TRUNCATED:
+        return Rejection.TRUNCATED
+    wrong = _doubt(leaf.verdicts)
+    if wrong is None and not leaf.counted:
+        return Rejection.BEYOND_STOP
+    return wrong
+
+
+def _doubt(verdicts: Sequence[Verdict]) -> Rejection | None:
+    """Why verdicts do not make an attempt right; None if they do."""
+    answer = _outcome(verdicts, Aspect.ANSWER)
+    chain = _outcome(verdicts, Aspect.CHAIN)
+    if answer is Outcome.FAIL:
+        return Rejection.WRONG_ANSWER
+    if answer is not Outcome.PASS or chain is Outcome.UNKNOWN:
+        return Rejection.UNKNOWN_VERDICT
+    return Rejection.WRONG_CHAIN if chain is Outcome.FAIL else None
+
+
+def _outcome(verdicts: Sequence[Verdict], aspect: Aspect) -> Outcome | None:
+    return worst(verdict.outcome for verdict in verdicts if verdict.aspect is aspect)
+
+
+def _transcript_id(problem: Problem, leaf: int, variant: str) -> str:
+    return ids.digest([problem.id, leaf, variant])[: ids.ID_LENGTH]
+
+
+def _pruned(full: Transcript, pruners: Sequence[Pruner], judge: Judge) -> Transcript:
+    text = full.text
+    cuts = merge(cut for pruner in pruners for cut in _checked(pruner, full.problem, text))
+    made = replace(full, id=_transcript_id(full.problem, full.leaf, PRUNED), variant=PRUNED)
+    if not cuts:
+        return made
+    spans = _without(full.spans, cuts)
+    verdicts = judge(full.problem, Attempt(spans))
+    return replace(
+        made,
+        spans=spans,
+        removals=tuple(Removal(cut.start, cut.end, cut.reason, text[cut.start : cut.end]) for cut in cuts),
+        verdicts=verdicts,
+        rejection=None if _doubt(verdicts) is None else Rejection.BROKEN_BY_PRUNING,
+    )
+
+
+def _checked(pruner: Pruner, problem: Problem, text: str) -> list[Cut]:
+    cuts = pruner.cuts(problem, text)
+    for cut in cuts:
+        if not 0 <= cut.start < cut.end <= len(text):
+            raise ValueError(f"pruner {pruner.name!r} cuts outside of the text: {cut}")
+    return cuts
+
+
+def _without(spans: Sequence[Span], cuts: Sequence[Cut]) -> tuple[Span, ...]:
+    """What is left of spans after cuts that are in order and disjoint; a span of which nothing is left is gone."""
+    kept: list[Span] = []
+    offset = 0
+    for span in spans:
+        text = "".join(span.text[start - offset : end - offset] for start, end in _gaps(cuts, offset, len(span.text)))
+        if text:
+            kept.append(Span(text, span.origin))
+        offset += len(span.text)
+    return tuple(kept)
+
+
+def _gaps(cuts: Sequence[Cut], start: int, length: int) -> Iterator[tuple[int, int]]:
+    """The stretches from `start` on, for `length` characters, that no cut covers."""
+    end = start + length
+    for cut in cuts:
+        if start < cut.end and cut.start < end:
+            yield start, max(start, cut.start)
+            start = cut.end
+    yield start, max(start, end)

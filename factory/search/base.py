@@ -1,0 +1,62 @@
+"""The contract of a search: a pure generator that asks for expansions and is sent what came back.
+
+A search holds no engine, clock or I/O. It yields a `Wants` (new expansions, and ids of outstanding ones that it no
+longer needs) and is sent a non-empty tuple of `Grown`, in any order and grouping, so that no barrier idles the engine.
+It returns an `Ending`. Replaying a search means sending it recorded nodes: the same nodes give the same wants.
+
+Rules that `rollout` relies on and checks: expansion ids are consecutive integers from 1, in the order of submission; an
+expansion's parent is the root or a node that has come back OPEN; when a search yields no new expansions, some are
+outstanding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from factory.types import Node, Problem, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """One generation that a search wants. Its id becomes the id of the node."""
+
+    id: int
+    parent: int
+    max_tokens: int | None = None
+    """None means the policy's own limit."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a step; a node that ends with one is OPEN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What came of one expansion."""
+
+    expansion: Expansion
+    node: Node | None
+    """None if the expansion was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a search asks for at one moment."""
+
+    expand: tuple[Expansion, ...] = ()
+    cancel: tuple[int, ...] = ()
+    """Outstanding expansions that are no longer needed; each still comes back as `Grown`, with or without a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a search ended."""
+
+    stop: StopReason
+    counted: frozenset[int]
+    """Ids of the leaves that count; see `Node.counted`."""
+
+
+Search = Generator[Wants, tuple[Grown, ...], Ending]
+
+SearchFactory = Callable[[Problem], Search]
+"""Makes a fresh search for a problem; replay makes another with the same arguments."""

@@ -1,0 +1,107 @@
+"""The contract of a verifier: it decides about a finished attempt, and says UNKNOWN where it cannot.
+
+A verifier is a pure function of problem, parameters and text. It may take milliseconds; what takes longer belongs
+in a process of its own, behind the same contract. `verdicts` is the boundary: whatever a verifier raises becomes an
+UNKNOWN verdict that names the trouble, never a FAIL.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from factory.errors import ConfigError, classify
+from factory.types import Aspect, Attempt, Check, Outcome, Problem, Verdict, worst
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a verifier says of one aspect; the boundary adds name, version and time."""
+
+    aspect: Aspect
+    outcome: Outcome
+    extracted: str | None
+    evidence: str
+
+
+class Verifier(Protocol):
+    """Decides about finished attempts."""
+
+    name: str
+    version: str
+    aspects: tuple[Aspect, ...]
+    """Which aspects `judge` always returns, answer first."""
+
+    def validate(self, params: Mapping[str, Any]) -> None:
+        """Raise `ConfigError`, in one line, for parameters that cannot work."""
+        ...
+
+    def judge(self, problem: Problem, params: Mapping[str, Any], attempt: Attempt) -> list[Finding]:
+        """One finding per aspect."""
+        ...
+
+    def as_attempt(self, reference: str) -> Attempt:
+        """The reference written as an attempt, so that a verifier can be tried on the gold answer."""
+        ...
+
+
+Verifiers = Mapping[str, Verifier]
+
+
+def verdicts(verifiers: Verifiers, problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+    """Every check of `problem` on `attempt`, in the order of the checks. Never raises for trouble in a verifier."""
+    found: list[Verdict] = []
+    for check in problem.checks:
+        found.extend(_apply(verifiers, check, problem, attempt))
+    return tuple(found)
+
+
+def _apply(verifiers: Verifiers, check: Check, problem: Problem, attempt: Attempt) -> list[Verdict]:
+    verifier = verifiers[check.verifier]
+    start = time.perf_counter()
+    try:
+        findings = verifier.judge(problem, check.params, attempt)
+    except Exception as error:  # noqa: BLE001 - whatever a verifier raises is trouble, and trouble is UNKNOWN
+        findings = [Finding(aspect, Outcome.UNKNOWN, None, classify(error)) for aspect in verifier.aspects]
+    seconds = time.perf_counter() - start
+    return [
+        Verdict(verifier.name, verifier.version, f.aspect, f.outcome, f.extracted, f.evidence, seconds)
+        for f in findings
+    ]
+
+
+def validate_problem(verifiers: Verifiers, problem: Problem) -> None:
+    """Refuse a problem whose checks do not exist, cannot work, or reject its own reference.
+
+    Raises ConfigError, in one line, that follows on from the name of the problem.
+    """
+    if not problem.checks:
+        raise ConfigError("it has no checks: nothing could tell a right answer from a wrong one")
+    for check in problem.checks:
+        if check.verifier not in verifiers:
+            raise ConfigError(f"no verifier is called {check.verifier!r}; there are: {', '.join(sorted(verifiers))}")
+        verifiers[check.verifier].validate(check.params)
+        _try_reference(verifiers[check.verifier], problem, check)
+
+
+def _try_reference(verifier: Verifier, problem: Problem, check: Check) -> None:
+    if problem.reference is None:
+        return
+    one_check = replace(problem, checks=(check,))
+    answer = [
+        verdict
+        for verdict in verdicts({verifier.name: verifier}, one_check, verifier.as_attempt(problem.reference))
+        if verdict.aspect is Aspect.ANSWER
+    ]
+    wrong = [verdict for verdict in answer if verdict.outcome is not Outcome.PASS]
+    if wrong:
+        raise ConfigError(
+            f"its own reference {problem.reference!r} does not pass {check.verifier!r}: {wrong[0].evidence}"
+        )
+
+
+def outcome_of(found: Sequence[Verdict], aspect: Aspect) -> Outcome | None:
+    """FAIL before UNKNOWN before PASS of one aspect; None where nothing judged it."""
+    return worst(verdict.outcome for verdict in found if verdict.aspect is aspect)

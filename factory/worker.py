@@ -1,0 +1,301 @@
+"""The work of one node's engine: many rollouts in flight, shards written, events told to the driver.
+
+A `Worker` owns an engine, keeps it full, and writes what is finished to shards of its own name. It never commits: it
+tells the driver of a written file, and the driver's sidecar makes it count. It knows nothing of Ray; `cluster` puts one
+into an actor.
+
+Back-pressure: a problem is started while the requests outstanding are fewer than the engine can run, so the engine's
+waiting queue stays short; the driver is asked for as many problems as that takes, and a few more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from factory.engines.base import Capabilities, EngineStats
+from factory.errors import EngineDead, classify
+from factory.rollout import Rollout, Tools
+from factory.rows import ROLLOUTS, is_right, row_tree, tree_row
+from factory.shards import Entry, ShardWriter, Status, Written, read_rows
+from factory.store import Store
+from factory.types import Policy, Problem, Tree
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a worker spends memory and time."""
+
+    tries: int
+    """Failed tries after which a problem is written as an error."""
+    flush_rows: int
+    flush_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose shards these are."""
+
+    run_url: str
+    epoch: int
+    name: str
+    """Of the worker; part of the names of its shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a worker tells once its engine is up."""
+
+    capabilities: Capabilities
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A problem to work on."""
+
+    problem: Problem
+    journal: str | None = None
+    """Name of the journal shard that holds finished generations of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened since the last report."""
+
+    written: tuple[Written, ...] = ()
+    room: int = 0
+    """How many more problems the worker would take."""
+    trees: int = 0
+    """Trees in flight."""
+    idle: bool = False
+    """Nothing is queued or in flight."""
+    attempts: int = 0
+    """Leaves since the last report."""
+    right: int = 0
+    solved: int = 0
+    """Trees closed with a right leaf since the last report."""
+    closed: int = 0
+    engine: EngineStats = field(default_factory=EngineStats)
+    dead: str | None = None
+    """Why the engine will answer no more; None while it lives."""
+
+
+class Worker:
+    """Runs problems until it is stopped. All methods belong to one event loop."""
+
+    def __init__(self, identity: Identity, limits: Limits, tools: Tools) -> None:
+        self._identity = identity
+        self._limits = limits
+        self._tools = tools
+        self._store = Store(identity.run_url)
+        self._queue: deque[Assignment] = deque()
+        self._rollouts: dict[str, Rollout] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recalled: dict[str, dict[str, Tree]] = {}
+        self._written: list[Written] = []
+        self._tally = _Tally()
+        self._wake = asyncio.Event()
+        self._flushing = asyncio.Lock()
+        self._dead: str | None = None
+        self._shard = self._writer("rollouts")
+        self._feeder = asyncio.create_task(self._feed())
+
+    def submit(self, assignments: Iterable[Assignment]) -> None:
+        """Queue problems; they start as the engine has room."""
+        self._queue.extend(assignments)
+        self._tools.load.changed.set()
+
+    async def poll(self, seconds: float, hungry: bool) -> Report:
+        """What happened, as soon as something did that the driver must know, or after `seconds`.
+
+        `hungry`: the driver has problems to give, so room for one is news.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._news(hungry) and (left := deadline - time.monotonic()) > 0:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):  # a quiet worker still flushes by time and reports its counters
+                await asyncio.wait_for(self._wake.wait(), min(left, self._limits.flush_seconds))
+            await self._flush_if_due()
+        return self._report()
+
+    async def drain(self) -> Report:
+        """Write out what is finished, however little."""
+        await self._flush(self._shard)
+        return self._report()
+
+    async def stop(self) -> Report:
+        """End in order: cancel what is in flight, journal open trees, write out what is finished."""
+        self._queue.clear()
+        self._feeder.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(self._feeder, *self._tasks, return_exceptions=True)
+        await self._flush(self._shard)
+        await self._journal([rollout.snapshot() for rollout in self._rollouts.values()])
+        return self._report()
+
+    async def _feed(self) -> None:
+        """Start queued problems while the engine has places."""
+        load = self._tools.load
+        places = self._tools.engine.capabilities.max_running
+        while True:
+            await load.changed.wait()
+            load.changed.clear()
+            while self._queue and not self._dead and load.outstanding < places:
+                task = asyncio.create_task(self._work(self._queue.popleft()))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                await asyncio.sleep(0)  # lets the rollout ask for its first generations, so that they count
+            if self._room():
+                self._wake.set()
+
+    async def _work(self, assignment: Assignment) -> None:
+        problem = assignment.problem
+        try:
+            tree = await self._tree(problem, await self._recall(assignment))
+        except EngineDead as error:
+            self._die(classify(error))
+            return  # the rollout stays in the table: `stop` journals what it has
+        except Exception:
+            log.exception("worker failed on problem %s", problem.id)
+            self._die(f"the worker failed on problem {problem.id}")
+            raise
+        del self._rollouts[problem.id]
+        self._add(tree)
+
+    async def _tree(self, problem: Problem, before: Tree | None) -> Tree:
+        """Try until a tree is closed; after the last try, the tree that has the error and all that was paid for."""
+        recorded = () if before is None else before.nodes
+        tries = 1 if before is None else before.tries
+        while True:
+            rollout = self._rollouts[problem.id] = Rollout(problem, self._tools, recorded, tries)
+            try:
+                return await rollout.run()
+            except EngineDead:
+                raise
+            except Exception as error:  # noqa: BLE001 - a bad rollout is data: whatever fails a problem fails it alone
+                log.warning("try %d of problem %s failed: %s", tries, problem.id, classify(error))
+                if tries >= self._limits.tries:
+                    return rollout.snapshot(error=classify(error))
+                recorded = rollout.snapshot().nodes
+                tries += 1
+
+    async def _recall(self, assignment: Assignment) -> Tree | None:
+        if assignment.journal is None:
+            return None
+        if assignment.journal not in self._recalled:
+            self._recalled[assignment.journal] = await asyncio.to_thread(self._journaled, assignment.journal)
+        return self._recalled[assignment.journal].pop(assignment.problem.id, None)
+
+    def _journaled(self, name: str) -> dict[str, Tree]:
+        trees = (row_tree(row) for row in read_rows(self._store, "journal", name))
+        return {tree.problem.id: tree for tree in trees}
+
+    def _add(self, tree: Tree) -> None:
+        row = tree_row(tree, epoch=self._identity.epoch, writer=self._identity.name, closed_at=datetime.now(UTC))
+        self._shard.add(row, entry_of(tree))
+        self._tally.count(tree)
+        if self._shard.due():
+            self._wake.set()
+
+    def _die(self, reason: str) -> None:
+        self._dead = self._dead or reason
+        self._wake.set()
+
+    async def _flush_if_due(self) -> None:
+        if self._shard.due():
+            await self._flush(self._shard)
+
+    async def _flush(self, shard: ShardWriter) -> None:
+        async with self._flushing:
+            written = await asyncio.to_thread(shard.flush)
+        if written is not None:
+            self._written.append(written)
+
+    async def _journal(self, trees: Iterable[Tree]) -> None:
+        shard = self._writer("journal")
+        for tree in trees:
+            if tree.nodes:
+                row = tree_row(
+                    tree, epoch=self._identity.epoch, writer=self._identity.name, closed_at=datetime.now(UTC)
+                )
+                shard.add(row, entry_of(tree))
+        await self._flush(shard)
+
+    def _writer(self, table: str) -> ShardWriter:
+        me = self._identity
+        return ShardWriter(
+            self._store,
+            table,
+            ROLLOUTS,
+            me.epoch,
+            me.name,
+            max_rows=self._limits.flush_rows,
+            max_seconds=self._limits.flush_seconds,
+        )
+
+    def _room(self) -> int:
+        """Problems wanted: a sixteenth of the engine's places waits here, so that no place waits for the driver."""
+        reserve = max(4, self._tools.engine.capabilities.max_running // 16)
+        return 0 if self._dead else max(0, reserve - len(self._queue))
+
+    def _news(self, hungry: bool) -> bool:
+        return bool(self._written or self._dead or (hungry and self._room()))
+
+    def _report(self) -> Report:
+        written, self._written = tuple(self._written), []
+        tally, self._tally = self._tally, _Tally()
+        return Report(
+            written=written,
+            room=self._room(),
+            trees=len(self._rollouts),
+            idle=not (self._queue or self._tasks),
+            attempts=tally.attempts,
+            right=tally.right,
+            solved=tally.solved,
+            closed=tally.closed,
+            engine=self._tools.engine.stats,
+            dead=self._dead,
+        )
+
+
+class _Tally:
+    """Counts between two reports."""
+
+    def __init__(self) -> None:
+        self.attempts = self.right = self.solved = self.closed = 0
+
+    def count(self, tree: Tree) -> None:
+        self.attempts += sum(1 for _ in tree.leaves())
+        right = sum(map(is_right, tree.nodes))
+        self.right += right
+        self.solved += bool(right)
+        self.closed += 1
+
+
+def entry_of(tree: Tree) -> Entry:
+    """What a sidecar says of a tree."""
+    right = sum(map(is_right, tree.nodes))
+    counters = {
+        "generated_tokens": tree.cost.generated_tokens,
+        "attempts": sum(1 for _ in tree.leaves()),
+        "right": right,
+    }
+    return Entry(tree.problem.id, _status(tree, right), tree.error, counters)
+
+
+def _status(tree: Tree, right: int) -> Status:
+    if tree.stop is None:
+        return "open"
+    if tree.error is not None:
+        return "error"
+    return "solved" if right else "unsolved"

@@ -1,0 +1,182 @@
+"""From a recipe to the objects it names: the only place that knows concrete classes.
+
+`worker_tools` runs in a worker's process and is sent there by name; nothing here imports an engine's library before the
+engine starts.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from factory.config import (
+    CheckConfig,
+    CountdownSource,
+    DatasetSource,
+    FileSource,
+    OpenAIEngineConfig,
+    Recipe,
+    ScriptedEngineConfig,
+    VllmEngineConfig,
+)
+from factory.dispatch import BadItem
+from factory.engines.base import Engine
+from factory.ids import digest, folder_digest
+from factory.prune.base import Pruner
+from factory.prune.countdown import CountdownPruner
+from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
+from factory.rollout import Tools
+from factory.search.base import Search
+from factory.search.best_of_n import best_of_n
+from factory.sources.base import BadLine, Source
+from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
+from factory.verifiers.base import validate_problem, verdicts
+from factory.verifiers.table import builtin
+
+
+def source(recipe: Recipe) -> Source:
+    """Raises SourceError for files or datasets that are not there."""
+    config = recipe.source
+    match config:
+        case CountdownSource():
+            from factory.sources.games import CountdownSource as Countdown
+
+            return Countdown(**config.model_dump(exclude={"kind"}))
+        case FileSource(kind="jsonl"):
+            from factory.sources.files import JsonlSource
+
+            return JsonlSource(tuple(config.files), config.fields or None, _checks(config.checks))
+        case FileSource():
+            from factory.sources.files import ParquetSource
+
+            return ParquetSource(tuple(config.files), config.fields or None, _checks(config.checks))
+        case DatasetSource():
+            from factory.sources.datasets import DatasetSource as HubDataset
+
+            checks = _checks(config.checks)
+            return HubDataset(config.name, config.split, config.subset, config.fields or None, checks)
+
+
+def _checks(configs: Iterable[CheckConfig]) -> tuple[Check, ...]:
+    return tuple(Check(config.verifier, config.params) for config in configs)
+
+
+def validate(problem: Problem) -> None:
+    """Raise ConfigError for a problem whose checks do not work or reject its own reference."""
+    validate_problem(verifiers(), problem)
+
+
+def dispatchable(items: Iterable[Problem | BadLine]) -> Iterator[Problem | BadItem]:
+    """Bad lines as what dispatch reports: an id and a reason that names the line."""
+    for item in items:
+        if isinstance(item, BadLine):
+            yield BadItem(item.id, f"SourceError: {item.where}: line {item.line}: {item.reason}")
+        else:
+            yield item
+
+
+def judge(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+    """Every check of the problem on an attempt."""
+    return verdicts(verifiers(), problem, attempt)
+
+
+verifiers = functools.cache(builtin)
+"""Every verifier by its name."""
+
+
+def pruners() -> list[Pruner]:
+    """All of them: each leaves alone what it does not understand."""
+    return [CountdownPruner()]
+
+
+def check_engine(recipe: Recipe) -> None:
+    """Raise ConfigError for a model folder that is none, without loading anything."""
+    engine = recipe.teacher
+    if isinstance(engine, VllmEngineConfig):
+        from factory.engines.vllm import check_model
+
+        check_model(engine.model, engine.args.get("tokenizer"))
+
+
+def model_digest(recipe: Recipe) -> str:
+    """What the teacher's weights are: a hash of a local folder, else the name under which others keep them."""
+    engine = recipe.teacher
+    match engine:
+        case ScriptedEngineConfig():
+            return digest(engine.args)
+        case OpenAIEngineConfig():
+            return f"served:{engine.model}@{engine.base_url}"
+        case VllmEngineConfig():
+            folder = Path(engine.model).expanduser()
+            return folder_digest(folder) if folder.is_dir() else f"hub:{engine.model}@{engine.args.get('revision')}"
+
+
+def engine(recipe: Recipe) -> Engine:
+    """The teacher, not yet started."""
+    config = recipe.teacher
+    match config:
+        case ScriptedEngineConfig():
+            from factory.engines.scripted import from_args
+
+            return from_args(config.args)
+        case OpenAIEngineConfig():
+            from factory.engines.openai import OpenAIEngine
+
+            return OpenAIEngine(**config.model_dump(exclude={"kind", "tokenizer"}))
+        case VllmEngineConfig():
+            from factory.engines.vllm import VllmEngine
+
+            return VllmEngine(config.model, config.args, config.environment)
+
+
+def renderer(recipe: Recipe) -> Renderer:
+    """Raises ConfigError, at the first use, for a tokenizer without a chat template."""
+    config, prompt = recipe.teacher, recipe.prompt
+    match config:
+        case ScriptedEngineConfig():
+            return PlainRenderer(prompt.system)
+        case OpenAIEngineConfig(tokenizer=None):
+            return MessageRenderer(prompt.system)
+        case OpenAIEngineConfig(tokenizer=str(name)):
+            return TemplateRenderer(name, prompt.system, prompt.template)
+        case VllmEngineConfig():
+            return TemplateRenderer(config.args.get("tokenizer", config.model), prompt.system, prompt.template)
+    raise AssertionError(config)
+
+
+def search(recipe: Recipe) -> Callable[[Problem], Search]:
+    config = recipe.search
+    return lambda _: best_of_n(config.n, config.wave, config.stop_at)
+
+
+def policy(recipe: Recipe, weights: str) -> Policy:
+    return Policy(recipe.teacher.model, weights, Sampling(**recipe.sampling.model_dump()))
+
+
+def absolute(recipe: Recipe) -> dict[str, Any]:
+    """The recipe with local models by their absolute paths: a worker's process has another working directory."""
+    table = recipe.model_dump(mode="json")
+    teacher = table["engines"]["teacher"]
+    for holder, key in ((teacher, "model"), (teacher, "tokenizer"), (teacher.get("args", {}), "tokenizer")):
+        if isinstance(holder.get(key), str) and Path(holder[key]).expanduser().exists():
+            holder[key] = str(Path(holder[key]).expanduser().absolute())
+    return table
+
+
+def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tools]:
+    """An engine and what its rollouts need, from an `absolute` recipe. Runs in the worker's process."""
+    recipe = Recipe.model_validate(table)
+    teacher = engine(recipe)
+    tools = Tools(
+        engine=teacher,
+        render=renderer(recipe).render,
+        search=search(recipe),
+        search_name=recipe.search.kind,
+        judge=judge,
+        judge_threads=ThreadPoolExecutor(1, thread_name_prefix="judge"),
+        policy=policy,
+    )
+    return teacher, tools

@@ -1,0 +1,138 @@
+"""The command line. Each command is a few lines here and a file of its own; nothing heavy is imported to show help.
+
+Exit status: 0 finished, 2 the user's mistake, 3 owned by a live run elsewhere, 4 stopped at a cap, 130 interrupted, 1
+anything else. Results go to stdout, progress and logs to stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory.errors import FactoryError, UserError
+
+app = typer.Typer(
+    name="factory",
+    help="Search for solutions with a teacher model, keep what verifiers accept, and write shards to train a student.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A TOML recipe, such as pipelines/demo.toml.", metavar="RECIPE")]
+RunFolder = Annotated[str, typer.Argument(help="A run's folder or URL.", metavar="RUN")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key, as a.b=value; repeatable.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+
+
+@app.callback()
+def _common(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what the library does.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    out: Annotated[str, typer.Option(help="Folder or URL of the run; the same line resumes it.")],
+    overrides: Overrides = None,
+    strict: Annotated[bool, typer.Option(help="Validate every problem first, not only the first 1,000.")] = False,
+    retry_errors: Annotated[bool, typer.Option(help="Take problems again that ended as errors.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the resolved config and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe, or go on with it: search, verify, prune, write shards."""
+    from factory.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        from pipelines.run import dry_run as describe
+
+        print(describe(loaded))
+        return
+    from pipelines.progress import show
+    from pipelines.report import print_summary
+    from pipelines.run import Options
+    from pipelines.run import run as run_recipe
+
+    summary = run_recipe(loaded, Options(out, strict, retry_errors), show)
+    print_summary(summary, as_json=as_json)
+    raise typer.Exit(summary.exit_status)
+
+
+@app.command()
+def refine(run: RunFolder, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Make the transcripts of a run again from its rollouts, without an engine."""
+    from pipelines.refine import refine_again
+    from pipelines.report import print_figures
+
+    print_figures(run, refine_again(run, overrides or []), as_json=as_json)
+
+
+@app.command()
+def check(run: RunFolder, as_json: AsJson = False) -> None:
+    """Check every sidecar, checksum, schema, id and count of a run."""
+    from pipelines.check import check as check_run
+
+    raise typer.Exit(check_run(run, as_json=as_json))
+
+
+@app.command()
+def stats(run: RunFolder, as_json: AsJson = False) -> None:
+    """Show the funnel of a run, its cost, and its yield by difficulty."""
+    from pipelines.stats import stats as show_stats
+
+    raise typer.Exit(show_stats(run, as_json=as_json))
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    id: Annotated[str | None, typer.Argument(help="A problem or transcript, by the start of its id.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a problem, its tree, and its transcripts with what was removed struck through."""
+    from pipelines.show import show as show_problem
+
+    raise typer.Exit(show_problem(run, id, as_json=as_json))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what this machine can do."""
+    from pipelines.doctor import doctor as examine
+
+    raise typer.Exit(examine(as_json=as_json))
+
+
+def main() -> None:
+    """Run the command line and turn errors into one line and an exit status."""
+    try:
+        app()
+    except UserError as error:
+        _fail(error, error.exit_status)
+    except FactoryError as error:
+        _fail(error, getattr(error, "exit_status", 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(error: FactoryError, status: int) -> None:
+    print(f"factory: {error}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

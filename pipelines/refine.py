@@ -1,0 +1,118 @@
+"""Committed rollouts become transcripts: each shard of rollouts gives one shard of kept and one of rejected ones.
+
+Needs no engine. A refinement is named by the digest of its settings and of the verifiers' versions; shards it has made
+already are not made again, so it is resumable by shard, and another refinement of the same rollouts stands beside it.
+Rewriting the dataset card is the switch from one to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from factory.card import read_card, write_card
+from factory.config import PruneConfig, identity_digest, override
+from factory.errors import ConfigError
+from factory.ids import digest
+from factory.lease import Lease
+from factory.prune.transcripts import relabel, transcripts
+from factory.rows import SCHEMA_VERSION, row_tree, schema_of, transcript_row
+from factory.shards import Entry, ShardWriter, Sidecar, commit, iter_shard, iter_sidecars
+from factory.store import Store
+from factory.types import Transcript, Tree
+from pipelines import build
+from pipelines.folder import owned, store_config, stored_config
+from pipelines.summary import summarize
+
+TABLES = ("rejected", "transcripts")
+WRITER = "refine"
+
+
+def refinement_digest(prune: PruneConfig) -> str:
+    """Names a refinement: 12 hexadecimal digits of its settings, the verifiers' versions and the schema's."""
+    versions = {name: verifier.version for name, verifier in build.verifiers().items()}
+    return digest({"prune": prune.model_dump(mode="json"), "verifiers": versions, "schema": SCHEMA_VERSION})[:12]
+
+
+def is_refined(store: Store, prune: PruneConfig) -> bool:
+    """Whether every committed rollout is in this refinement, and the card names it."""
+    name = refinement_digest(prune)
+    card = read_card(store)
+    return not _missing(store, name) and card is not None and card.refinement == name
+
+
+def refine(store: Store, lease: Lease, prune: PruneConfig, config: dict[str, Any]) -> str:
+    """Bring the refinement up to the committed rollouts, and switch the card to it. Returns its digest."""
+    name = refinement_digest(prune)
+    tables = {table: _Table(store, lease, f"{table}/{name}", identity_digest(config)) for table in TABLES}
+    for sidecar in _missing(store, name):
+        made = [transcript for tree in _trees(store, sidecar) for transcript in _transcripts(tree, prune)]
+        # Transcripts last: a shard is done when they are there.
+        tables["rejected"].write([one for one in made if one.rejection is not None], sidecar.name)
+        tables["transcripts"].write([one for one in made if one.rejection is None], sidecar.name)
+    figures = summarize(store, name)
+    write_card(store, refinement=name, config=config, summary={key: figures[key] for key in figures if figures[key]})
+    return name
+
+
+def refine_again(url: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Refine a run anew with its stored recipe, of which `[prune]` may be overridden; returns the figures.
+
+    Raises ConfigError for an override of anything else: only a new search could follow it.
+    """
+    store = Store(url)
+    config = stored_config(store)
+    recipe = override(config["recipe"], overrides)
+    new = {**config, "recipe": recipe.model_dump(mode="json")}
+    changed = sorted(key for key in config["recipe"] if config["recipe"][key] != new["recipe"][key])
+    if changed not in ([], ["prune"]):
+        raise ConfigError(f"--set of {changed[0]}: refine reads rollouts as they are, only [prune] may differ")
+    with owned(store) as lease:
+        store_config(store, new)
+        name = refine(store, lease, recipe.prune, new)
+    return summarize(store, name)
+
+
+class _Table:
+    """One output of a refinement: a shard for each shard of rollouts, empty where nothing came of it."""
+
+    def __init__(self, store: Store, lease: Lease, table: str, config_digest: str) -> None:
+        self._store = store
+        self._lease = lease
+        self._config_digest = config_digest
+        self._shard = ShardWriter(store, table, schema_of(table), lease.epoch, WRITER)
+        self._done = {sidecar.source for sidecar in iter_sidecars(store, table)}
+
+    def write(self, made: Iterable[Transcript], source: str) -> None:
+        if source in self._done:
+            return
+        for transcript in made:
+            self._shard.add(transcript_row(transcript), _entry(transcript))
+        written = self._shard.flush(empty=True)
+        if written is not None:
+            commit(self._store, self._lease, written, config_digest=self._config_digest, source=source)
+
+
+def _entry(transcript: Transcript) -> Entry:
+    """Counts by reason for a rejected transcript, by variant for a kept one."""
+    return Entry(transcript.problem.id, "solved", None, {transcript.rejection or transcript.variant: 1})
+
+
+def _missing(store: Store, name: str) -> list[Sidecar]:
+    done = {sidecar.source for sidecar in iter_sidecars(store, f"transcripts/{name}")}
+    return [sidecar for sidecar in iter_sidecars(store, "rollouts") if sidecar.name not in done]
+
+
+def _trees(store: Store, sidecar: Sidecar) -> Iterator[Tree]:
+    return (row_tree(row) for row in iter_shard(store, sidecar))
+
+
+def _transcripts(tree: Tree, prune: PruneConfig) -> Iterator[Transcript]:
+    current = relabel(tree, build.judge) if _is_stale(tree) else tree
+    return transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=build.judge)
+
+
+def _is_stale(tree: Tree) -> bool:
+    """Whether another version of a verifier than today's judged it."""
+    versions = {name: verifier.version for name, verifier in build.verifiers().items()}
+    return any(versions.get(one.verifier) != one.version for node in tree.nodes for one in node.verdicts)

@@ -1,0 +1,249 @@
+"""The main job: problems in, searched, verified, committed, pruned, and written as shards.
+
+Everything that can be wrong is looked at before anything is written or started: the recipe, the model, the first
+problems, the folder, the stored config, the address. Then the run takes the lease, works, and ends in order. The same
+command resumes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from factory.config import CountdownSource, OpenAIEngineConfig, Recipe, VllmEngineConfig, identity_digest, resolved
+from factory.dispatch import Dispatch
+from factory.driver import Budget, Driver, Ended, Pool, Progress, Settings
+from factory.lease import Lease, refuse_if_owned, tables
+from factory.shards import drop_journal, iter_sidecars, problem_states, sidecars, sweep
+from factory.sources.base import Unique, unique, validate_first
+from factory.store import Store
+from factory.worker import Limits
+from pipelines import build
+from pipelines.folder import owned, refuse_other_run, store_config
+from pipelines.refine import is_refined, refine
+
+if TYPE_CHECKING:
+    from factory.cluster import Needs
+
+log = logging.getLogger(__name__)
+
+Reporter = Callable[[Progress], contextlib.AbstractContextManager[None]]
+"""Shows the progress of a run while its context is open."""
+
+EXIT_STATUS = {Ended.FINISHED: 0, Ended.CAPPED: 4, Ended.INTERRUPTED: 130}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line adds to a recipe."""
+
+    out: str
+    strict: bool = False
+    """Validate every problem before an engine starts, not the first thousand."""
+    retry_errors: bool = False
+    """Take problems that were given up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How an invocation ended, for the command line."""
+
+    url: str
+    ended: Ended
+    did_nothing: bool
+    """Nothing was owed."""
+    duplicates: int = 0
+    """Problems of the source that were merged with an earlier one."""
+
+    @property
+    def exit_status(self) -> int:
+        return EXIT_STATUS[self.ended]
+
+
+def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
+    """Run a recipe to its end, or on from where it was. Raises UserError for what the user can mend."""
+    config = _resolved(recipe)
+    store = Store(options.out)
+    refuse_other_run(store, config)
+    refuse_if_owned(store)
+    dispatch, _ = _owed(store, recipe, options)
+    if not dispatch.prime():
+        return _finish(store, recipe, config)
+    with _cluster(recipe):
+        _check_server(recipe)
+        store.probe()
+        with owned(store) as lease:
+            store_config(store, config)
+            for table in tables(store):
+                sweep(store, table, lease)
+            # Again, now that nobody else can commit; the first look was to start nothing in vain.
+            dispatch, items = _owed(store, recipe, options)
+            ended = _search(store, lease, recipe, config, dispatch, report)
+            refine(store, lease, recipe.prune, config)
+    return Summary(store.url, ended, did_nothing=False, duplicates=items.duplicates)
+
+
+def dry_run(recipe: Recipe) -> str:
+    """The resolved config as JSON; nothing is started or written."""
+    return json.dumps(_resolved(recipe), indent=2, sort_keys=True, ensure_ascii=False)
+
+
+def _resolved(recipe: Recipe) -> dict[str, Any]:
+    build.check_engine(recipe)
+    return resolved(recipe, build.model_digest(recipe))
+
+
+def _owed(store: Store, recipe: Recipe, options: Options) -> tuple[Dispatch, Unique]:
+    """What is owed: the source, once each, its first problems validated, without what is committed."""
+    items = unique(validate_first(build.source(recipe), build.validate, strict=options.strict))
+    states = problem_states(iter_sidecars(store, "rollouts"))
+    closed = [id for id, state in states.items() if not (options.retry_errors and state.status == "error")]
+    return Dispatch(build.dispatchable(items), closed, recipe.run.tries), items
+
+
+def _finish(store: Store, recipe: Recipe, config: dict[str, Any]) -> Summary:
+    """Nothing is owed: at most the refinement differs from what is there, or was not finished."""
+    if is_refined(store, recipe.prune):
+        return Summary(store.url, Ended.FINISHED, did_nothing=True)
+    with owned(store) as lease:
+        store_config(store, config)
+        refine(store, lease, recipe.prune, config)
+    return Summary(store.url, Ended.FINISHED, did_nothing=True)
+
+
+@contextlib.contextmanager
+def _cluster(recipe: Recipe) -> Iterator[None]:
+    from factory import cluster
+
+    cluster.connect(recipe.run.address)
+    try:
+        yield
+    finally:
+        cluster.disconnect()
+
+
+def _check_server(recipe: Recipe) -> None:
+    """Ask an engine that is a server whether it is there, before anything is written."""
+    if isinstance(recipe.teacher, OpenAIEngineConfig):
+        asyncio.run(_start_and_close(recipe))
+
+
+async def _start_and_close(recipe: Recipe) -> None:
+    engine = build.engine(recipe)
+    try:
+        await engine.start()
+    finally:
+        await engine.close()
+
+
+def _search(
+    store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any], dispatch: Dispatch, report: Reporter
+) -> Ended:
+    """Drive the run to its end, and forget journaled trees that are closed now."""
+    journal = open_trees(store)
+    driver = Driver(store, lease, dispatch, _pool(store, lease, recipe, config), _settings(recipe, config), journal)
+    driver.progress = progress_before(store, recipe)
+    try:
+        return asyncio.run(_drive(driver, report))
+    finally:
+        _forget_closed(store, lease)
+
+
+async def _drive(driver: Driver, report: Reporter) -> Ended:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _interrupted, driver)
+    with report(driver.progress):
+        return await driver.run()
+
+
+def _interrupted(driver: Driver) -> None:
+    """The first signal ends the run in order, the second at once."""
+    if driver.stopping:
+        log.error("stopped at once: what was not committed is owed")
+        os._exit(130)
+    log.warning("stopping: cancelling what is in flight and committing what is finished; once more stops at once")
+    driver.stop(Ended.INTERRUPTED)
+
+
+def _settings(recipe: Recipe, config: dict[str, Any]) -> Settings:
+    return Settings(
+        workers=recipe.run.workers or _room(recipe),
+        config_digest=identity_digest(config),
+        flush_rows=recipe.run.flush_rows,
+        flush_seconds=recipe.run.flush_seconds,
+        budget=Budget(recipe.budget.tokens, recipe.budget.seconds),
+    )
+
+
+def _pool(store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any]) -> Pool:
+    from factory.cluster import RayPool
+
+    return RayPool(
+        _needs(recipe),
+        functools.partial(build.worker_tools, build.absolute(recipe), build.policy(recipe, config["model_digest"])),
+        Limits(recipe.run.tries, recipe.run.flush_rows, recipe.run.flush_seconds),
+        run_url=store.url,
+        epoch=lease.epoch,
+        nonce=lease.record.token,
+        placement_seconds=recipe.run.placement_seconds,
+    )
+
+
+def _room(recipe: Recipe) -> int:
+    from factory import cluster
+
+    return cluster.room(_needs(recipe))
+
+
+def _needs(recipe: Recipe) -> Needs:
+    """What one worker occupies: an engine's GPUs where there are any, else a node's CPUs for vLLM, else one CPU."""
+    from factory import cluster
+
+    engine = recipe.teacher
+    in_process = isinstance(engine, VllmEngineConfig)
+    gpus = 0
+    if isinstance(engine, VllmEngineConfig) and cluster.has_gpus():
+        gpus = engine.args.get("tensor_parallel_size", 1) * engine.args.get("pipeline_parallel_size", 1)
+    cpus = recipe.run.cpus_per_worker or (cluster.node_cpus() if in_process and not gpus else 1.0)
+    return cluster.Needs(cpus, float(gpus))
+
+
+def open_trees(store: Store) -> dict[str, str]:
+    """Problems with journaled generations that are not closed: id to the newest journal shard that has them."""
+    closed = problem_states(iter_sidecars(store, "rollouts"))
+    newest = {entry.problem_id: sidecar.name for sidecar in sidecars(store, "journal") for entry in sidecar.entries}
+    return {id: name for id, name in newest.items() if id not in closed}
+
+
+def _forget_closed(store: Store, lease: Lease) -> None:
+    """Drop journal shards in which every tree is closed, or was journaled again."""
+    needed = set(open_trees(store).values())
+    drop_journal(store, lease, [one.name for one in sidecars(store, "journal") if one.name not in needed])
+
+
+def progress_before(store: Store, recipe: Recipe) -> Progress:
+    """What earlier invocations reached: committed problems, and tokens, those of journaled trees included."""
+    rollouts = sidecars(store, "rollouts")
+    journal = open_trees(store)
+    paid = [entry for sidecar in rollouts for entry in sidecar.entries]
+    paid += [
+        entry
+        for sidecar in sidecars(store, "journal")
+        for entry in sidecar.entries
+        if journal.get(entry.problem_id) == sidecar.name
+    ]
+    tokens = sum(entry.counters.get("generated_tokens", 0) for entry in paid)
+    return Progress(
+        total=recipe.source.count if isinstance(recipe.source, CountdownSource) else None,
+        closed_before=len(problem_states(rollouts)),
+        tokens_before=tokens,
+    )
