@@ -41,8 +41,8 @@ soak: setup ## the long forms: soak tests, and the property tests with random se
 	$(BIN)/python -m pytest -m soak --timeout=7200 tests
 	$(BIN)/python -m pytest --hypothesis-profile=soak --timeout=3600 tests/property
 
-bench: setup ## every benchmark: each tests/bench/bench_*.py, in order
-	@shopt -s nullglob; for file in tests/bench/bench_*.py; do \
+bench: setup ## every benchmark in tests/bench, one after the other (long; wants the machine to itself)
+	@for file in tests/bench/[a-z]*.py; do \
 	    name=$$(basename $$file .py); echo "== $$name" >&2; $(BIN)/python -m tests.bench.$$name || exit 1; done
 
 clean: ## removes caches, build leftovers and the demo's run; keeps .venv and all other runs

@@ -118,6 +118,14 @@ install_packages() {
     rm "$UNFINISHED"
 }
 
+# The mark stays until all else is gone, so that even this may be interrupted.
+start_over() {
+    say "$1: starting over"
+    touch "$UNFINISHED"
+    find "$VENV" -mindepth 1 -maxdepth 1 ! -name "${UNFINISHED##*/}" -exec rm -rf {} +
+    rm -rf "$VENV"
+}
+
 WANTED=$ROOT$'\n'$(digest "$ROOT/requirements.lock" "$ROOT/pyproject.toml" "${BASH_SOURCE[0]}")
 ! ready || exit 0
 
@@ -132,11 +140,9 @@ unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_NO_
 export PIP_USER=0 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COLOR=1
 
 if [[ -e $UNFINISHED ]]; then
-    say "an earlier set-up was interrupted: starting over"
-    rm -rf "$VENV"
+    start_over "an earlier set-up was interrupted"
 elif [[ -f $READY && $(head -n 1 "$READY") != "$ROOT" ]]; then
-    say "the folder was moved, which its environment does not survive: starting over"
-    rm -rf "$VENV"
+    start_over "the folder was moved, which its environment does not survive"
 elif [[ -d $VENV ]]; then
     supported "$VENV/bin/python" && "$VENV/bin/python" -m pip --version >/dev/null 2>&1 ||
         fail "$VENV is no environment of CPython 3.11 to 3.14 with pip; remove it and run this again"

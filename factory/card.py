@@ -62,11 +62,11 @@ def write_card(
 def read_card(store: Store) -> Card | None:
     """What the card says; None before the first refinement. Raises StorageError for a card that was broken by hand."""
     try:
-        text = store.read(CARD).decode()
+        data = store.read(CARD)
     except FileNotFoundError:
         return None
     try:
-        matter = yaml.load(text.split(_FENCE, 2)[1], Loader=yaml.CSafeLoader)
+        matter = yaml.load(data.decode().split(_FENCE, 2)[1], Loader=yaml.CSafeLoader)
         files = {one["config_name"]: tuple(one["data_files"][0]["path"]) for one in matter["configs"]}
         return Card(str(matter["refinement"]), files["default"], files["rejected"])
     except (yaml.YAMLError, ValueError, LookupError, TypeError) as error:

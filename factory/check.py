@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from factory.card import CARD, read_card
-from factory.errors import CorruptShard, StorageError
+from factory.errors import CorruptShard, StorageError, classify
 from factory.lease import JOURNAL, LeaseRecord, latest, part_epoch, shard_names, tables
 from factory.rows import SCHEMA_VERSION, Row, is_right, row_transcript, row_tree, schema_of, transcript_row
 from factory.runs import open_run
@@ -151,7 +151,7 @@ def _trees(store: Store, sidecar: Sidecar, report: Report) -> dict[str, Tree] | 
     try:
         trees = [row_tree(row) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        report.errors.append(f"{sidecar.path}: a row is no tree: {error}")
+        report.errors.append(f"{sidecar.path}: a row is no tree: {classify(error)}")
         return None
     failed = {entry.problem_id for entry in sidecar.entries if entry.status == "error"}
     for tree in trees:
@@ -193,7 +193,7 @@ def _faults(row: Row, trees: dict[str, Tree] | None) -> Iterator[str]:
         transcript = row_transcript(row)
         whole = transcript_row(transcript) == row
     except (ValueError, TypeError, KeyError) as error:
-        yield f"is no transcript: {error}"
+        yield f"is no transcript: {classify(error)}"
         return
     if not whole:
         yield "contradicts itself: its columns do not follow from its spans"
@@ -234,7 +234,7 @@ def _table(data: bytes, sidecar: Sidecar) -> pa.Table:
     try:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError) as error:
-        raise CorruptShard(f"is not readable as Parquet: {error}") from error
+        raise CorruptShard(f"is not readable as Parquet: {classify(error)}") from error
     _check_schema(table.schema, sidecar)
     return table
 

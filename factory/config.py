@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from factory.errors import ConfigError
-from factory.ids import digest
+from factory.ids import canonical_json, digest
 
 
 class Section(BaseModel):
     """A closed, immutable table of the recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class CheckConfig(Section):
@@ -249,10 +249,13 @@ def override(table: Mapping[str, Any], overrides: Sequence[str], where: str = "r
 
 def parse_recipe(table: Mapping[str, Any], where: str) -> Recipe:
     """Check a recipe that has been read. Raises ConfigError, in one line that names the first wrong key."""
+    for key, value in _flatten(table):
+        if not _is_json(value):
+            raise ConfigError(f"{where}: {key!r}: {value!r} cannot be stored: use text or a finite number")
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first_line(error)}") from None
+        raise ConfigError(" ".join(f"{where}: {_first_line(error)}".splitlines())) from None
 
 
 def _override(table: dict[str, Any], override: str) -> None:
@@ -269,27 +272,24 @@ def _override(table: dict[str, Any], override: str) -> None:
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        table = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text  # a bare word is a string, so that a shell needs no nested quotes
+    return table["value"] if len(table) == 1 else text
 
 
 def _first_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    place = [part for part in first["loc"] if not _is_tag(part)]
-    key = ".".join(str(part) for part in place)
+    key = ".".join(str(part) for index, part in enumerate(first["loc"]) if index != _tag_index(first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}{_nearest(first['loc'])}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
 
 
-_TAGS = {"countdown", "jsonl", "parquet", "dataset", "vllm", "openai", "scripted"}
-
-
-def _is_tag(part: int | str) -> bool:
-    """Pydantic names the branch of a tagged union in an error's place; a reader of the recipe sees no such key."""
-    return part in _TAGS
+def _tag_index(loc: tuple[int | str, ...]) -> int | None:
+    """Where pydantic names the branch of a tagged union in an error's place; the recipe has no such key."""
+    return {"source": 1, "engines": 2}.get(str(loc[0])) if loc else None
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str:
@@ -317,10 +317,12 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
 
 
 def _model_at(loc: tuple[int | str, ...]) -> type[Section]:
-    if "checks" in loc:
+    if not loc:
+        return Recipe
+    if loc[0] == "source" and "checks" in loc[2:]:
         return CheckConfig
-    tagged = tuple(str(part) for part in loc if _is_tag(part))
-    return _BY_PLACE[(str(loc[0]), *tagged)] if loc else Recipe
+    tag = _tag_index(loc)
+    return _BY_PLACE[(str(loc[0]),) if tag is None else (str(loc[0]), str(loc[tag]))]
 
 
 def resolved(recipe: Recipe, model_digest: str) -> dict[str, Any]:
@@ -357,3 +359,12 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a run's folder can hold a value: TOML also has dates, infinities and NaN, a shell texts of bad bytes."""
+    try:
+        canonical_json(value).encode()
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How long a quiet worker keeps a poll open."""
+BEAT_SECONDS = 0.25
+"""How often clocks and caps are looked at."""
 FROZEN_SECONDS = 120.0
 """How long a worker may be silent beyond that before it is taken for dead."""
 MAX_FRUITLESS_STARTS = 3
@@ -151,6 +153,7 @@ class Driver:
         self._commits = asyncio.Lock()
         self._reports: dict[str, Report] = {}
         self._policy: Policy | None = None
+        self._start = self._ticked = time.monotonic()
         self.progress = Progress()
         self._shard = ShardWriter(
             store,
@@ -198,24 +201,23 @@ class Driver:
 
     async def _beat(self) -> None:
         """Keep the lease alive and the clocks running."""
-        start = last = time.monotonic()
         beaten = 0.0
         while True:
-            await asyncio.sleep(0.25)
-            now = time.monotonic()
-            self._integrate(now - last)
-            last = now
-            if self._settings.budget.seconds is not None and now - start > self._settings.budget.seconds:
+            await asyncio.sleep(BEAT_SECONDS)
+            self._tick()
+            if self._settings.budget.seconds is not None and self._ticked - self._start > self._settings.budget.seconds:
                 self.stop(Ended.CAPPED)
-            if now - beaten > self._lease.ttl / 5:
+            if self._ticked - beaten > self._lease.ttl / 5:
                 await asyncio.to_thread(self._lease.heartbeat)
-                beaten = now
+                beaten = self._ticked
 
-    def _integrate(self, seconds: float) -> None:
-        progress = self.progress
+    def _tick(self) -> None:
+        """Integrate the occupancy up to now; called before anything that it depends on changes."""
+        now, progress = time.monotonic(), self.progress
         if progress.places:
-            progress.occupancy_seconds += seconds * min(1.0, progress.running / progress.places)
-            progress.engine_seconds += seconds
+            progress.occupancy_seconds += (now - self._ticked) * min(1.0, progress.running / progress.places)
+            progress.engine_seconds += now - self._ticked
+        self._ticked = now
 
     async def _serve(self, slot: int) -> None:
         """Keep one worker alive in this place while there is work."""
@@ -242,15 +244,18 @@ class Driver:
             hello = await self._started(worker)
             if hello is not None:
                 self._policy = hello.policy
-                self.progress.places += hello.capabilities.max_running
-                self.progress.workers += 1
+                self._man(+1, hello)
                 try:
                     await self._converse(worker)
                 finally:
-                    self.progress.places -= hello.capabilities.max_running
-                    self.progress.workers -= 1
+                    self._man(-1, hello)
         finally:
             await worker.close()
+
+    def _man(self, change: int, hello: Hello) -> None:
+        self._tick()
+        self.progress.places += change * hello.capabilities.max_running
+        self.progress.workers += change
 
     async def _started(self, worker: Handle) -> Hello | None:
         """None when the run ended meanwhile: an engine may take minutes to start, and nobody shall wait for it."""
@@ -287,6 +292,7 @@ class Driver:
         for item in self._dispatch.bad_items():
             self._record(_bad_tree(item, self._policy))
         if problems:
+            log.info("%s takes %s", worker.name, " ".join(problem.id for problem in problems))
             await _answer(worker.submit([Assignment(problem, self._journal.get(problem.id)) for problem in problems]))
 
     async def _settle(self, worker: Handle, report: Report) -> None:
@@ -300,6 +306,7 @@ class Driver:
         self._observe(worker.name, report)
 
     def _observe(self, name: str, report: Report) -> None:
+        self._tick()
         self._reports[name] = report
         progress, live = self.progress, self._reports.values()
         progress.attempts += report.attempts

@@ -35,6 +35,25 @@ def problem_id(messages: Sequence[tuple[str, str]], reference: str | None) -> st
     return digest({"messages": [list(message) for message in messages], "reference": reference})[:ID_LENGTH]
 
 
+_MODEL_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".gguf", ".jinja", ".model"})
+_MODEL_FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "added_tokens.json",
+        "chat_template.json",
+        "merges.txt",
+        "special_tokens_map.json",
+        "tekken.json",
+        "vocab.json",
+        "vocab.txt",
+    }
+)
+_OF_TRAINING = ("optimizer", "scheduler", "training_args")
+
+
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the files that decide what a model folder says: weights, config, tokenizer and template.
 
@@ -44,8 +63,9 @@ def folder_digest(folder: Path) -> str:
     names = sorted(
         path.name
         for path in folder.iterdir()
-        if path.suffix in {".safetensors", ".bin", ".jinja", ".model", ".gguf"}
-        or path.name in {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+        if path.is_file()
+        and (path.suffix in _MODEL_SUFFIXES or path.name in _MODEL_FILES)
+        and not path.name.startswith(_OF_TRAINING)
     )
     if not names:
         raise FileNotFoundError(f"no model files in {folder}")

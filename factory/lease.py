@@ -106,15 +106,12 @@ def latest(store: Store) -> LeaseRecord | None:
 
 def refuse_if_owned(store: Store, *, ttl: float = TTL, now: Callable[[], float] = time.time) -> None:
     """Raise RunOwned if a live driver owns the run; a look that takes nothing."""
-    owner = latest(store)
-    if owner is not None and _alive(owner, ttl, now()):
-        raise _owned(store, owner, ttl, now())
+    _dead(store, ttl, now())
 
 
 def acquire(store: Store, *, ttl: float = TTL, now: Callable[[], float] = time.time) -> Lease:
     """Own the run, or raise RunOwned. `ttl`: age in seconds of a heartbeat that is too old; `now`: unix time."""
-    refuse_if_owned(store, ttl=ttl, now=now)
-    previous = latest(store)
+    previous = _dead(store, ttl, now())
     epoch = 1 if previous is None else previous.epoch + 1
     record = _record(epoch, _counts(store, previous), now())
     if not store.create(_path(epoch), _dump(record)):
@@ -211,6 +208,17 @@ def _counts(store: Store, previous: LeaseRecord | None) -> dict[str, tuple[str, 
     known = dict.fromkeys([*tables(store), *previous.counts])
     counts = {table: tuple(previous.counting(table, shard_names(store, table))) for table in known}
     return {table: names for table, names in counts.items() if names}
+
+
+def _dead(store: Store, ttl: float, now: float) -> LeaseRecord | None:
+    """The newest lease if its owner is dead, None if there is no lease; raises RunOwned if its owner lives.
+
+    It is read once: what is judged dead is what the next epoch follows, so a driver that came meanwhile is not passed.
+    """
+    newest = latest(store)
+    if newest is not None and _alive(newest, ttl, now):
+        raise _owned(store, newest, ttl, now)
+    return newest
 
 
 def _alive(record: LeaseRecord, ttl: float, now: float) -> bool:

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from factory.errors import CorruptShard, LeaseLost, StorageError
+from factory.errors import CorruptShard, LeaseLost, StorageError, classify
 from factory.lease import JOURNAL, Lease, latest, part_epoch, part_name, shard_names
 from factory.rows import SCHEMA_VERSION, Row
 from factory.store import Store
@@ -342,7 +342,7 @@ def parse_sidecar(data: bytes, table: str, name: str) -> Sidecar:
         entries = tuple(Entry(**entry) for entry in fields.pop("entries"))
         sidecar = Sidecar(**fields, entries=entries)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CorruptShard(f"{sidecar_path(table, name)} is no sidecar: {error}") from error
+        raise CorruptShard(f"{sidecar_path(table, name)} is no sidecar: {classify(error)}") from error
     if (sidecar.table, sidecar.name) != (table, name):
         raise CorruptShard(f"{sidecar_path(table, name)} is the sidecar of {sidecar.path}")
     return sidecar
@@ -452,7 +452,7 @@ def _opened(store: Store, sidecar: Sidecar) -> Iterator[Any]:
         with store.open(sidecar.path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise CorruptShard(f"{sidecar.path} cannot be read: {error}") from error
+        raise CorruptShard(f"{sidecar.path} cannot be read: {classify(error)}") from error
 
 
 def _check_size(store: Store, shard: Written | Sidecar) -> None:

@@ -20,9 +20,9 @@ import io
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Protocol, cast
 
 import fsspec
 
@@ -313,7 +313,7 @@ def _sync(folder: Path) -> None:
 class _Remote:
     """A prefix of an object store, through fsspec. Writes are atomic because the stores themselves are."""
 
-    def __init__(self, files: Any, base: str) -> None:
+    def __init__(self, files: fsspec.AbstractFileSystem, base: str) -> None:
         self.files = files
         self.base = base.rstrip("/")
 
@@ -356,10 +356,8 @@ class _Remote:
         return [name for name in names if name]
 
     def delete(self, path: str) -> None:
-        try:
+        with suppress(FileNotFoundError):
             self.files.rm_file(self._full(path))
-        except FileNotFoundError:
-            pass  # deleting twice is as good as once
 
     def local(self, path: str) -> Path | None:  # noqa: ARG002  # no path of an object store is local
         return None

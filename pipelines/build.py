@@ -24,6 +24,7 @@ from factory.config import (
 )
 from factory.dispatch import BadItem
 from factory.engines.base import Engine
+from factory.errors import ConfigError, classify
 from factory.ids import digest, folder_digest
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
@@ -33,7 +34,7 @@ from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
-from factory.verifiers.base import validate_problem, verdicts
+from factory.verifiers.base import validate_checks, validate_problem, verdicts
 from factory.verifiers.table import builtin
 
 
@@ -70,10 +71,15 @@ def validate(problem: Problem) -> None:
 
 
 def dispatchable(items: Iterable[Problem | BadLine]) -> Iterator[Problem | BadItem]:
-    """Bad lines as what dispatch reports: an id and a reason that names the line."""
+    """What cannot be searched, as what dispatch reports: an id and a reason. Looks at every item's checks."""
     for item in items:
         if isinstance(item, BadLine):
             yield BadItem(item.id, f"SourceError: {item.where}: line {item.line}: {item.reason}")
+            continue
+        try:
+            validate_checks(verifiers(), item)
+        except ConfigError as error:
+            yield BadItem(item.id, classify(error))
         else:
             yield item
 

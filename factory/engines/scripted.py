@@ -10,7 +10,8 @@ A script decides the answer: `countdown` plays the bundled teacher (right at a s
 babbles, a mapping answers by the last user message, and a function does anything, failures included. A script returns
 the *whole* turn after the prompt; cutting at stop strings and limits is the engine's part.
 
-It does not model time, memory or a prefix cache: an answer takes event-loop turns, or a set time per token.
+It does not model time, memory or a prefix cache: an answer takes event-loop turns, or a set time per token. Of the
+sampling parameters it reads `temperature` (only whether it is 0), `max_tokens` and `logprobs`, which it makes up.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class ScriptedEngine:
         return Generation(
             text=text,
             token_ids=ids,
-            logprobs=tuple(-((token % 7) + 1) / 8 for token in ids) if ids is not None and logprobs else None,
+            logprobs=tuple(-((token % 7) + 1) / 16 for token in ids) if ids is not None and logprobs else None,
             finish=finish,
             generated_tokens=len(text) + (finish is FinishReason.END),
             prompt_tokens=prompt_tokens,
@@ -287,10 +288,15 @@ _BABBLE = ("so", "then", "maybe", "seven", "is", "not", "the", "answer", "we", "
 
 
 # --- the countdown script: plays the bundled teacher
+#
+# Each line follows from the lines before it, however they came to be there, and from choices fixed for the whole turn.
+# So a text may be cut anywhere, given a cue and continued, and it goes on in the same way.
 
 _QUESTION = re.compile(r"make (\d+) from (\d+(?: \d+)+)")
 _LIMIT = 200
 """Largest value that the game allows."""
+_LONGEST = 60
+"""Lines after which a chain is ended whatever it says; no chain of the script's own is as long."""
 
 Terms = tuple[tuple[int, str], ...]
 """Value and expression of each number that is left, ascending."""
@@ -301,7 +307,37 @@ class _Step:
     """One `try` line and where it leads."""
 
     line: str
+    result: int
     after: Terms
+
+    @property
+    def move(self) -> str:
+        """The line up to its result."""
+        return self.line[: self.line.index("=") + 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What is fixed for a whole turn."""
+
+    target: int
+    start: Terms
+    solve: bool
+    """Ends with a right answer, where there is one."""
+    slip: bool
+    """Has a false result in its last step, if it solves."""
+    detour: int
+    """Steps that it loses itself in before its first `dead`; 0 goes straight."""
+    salt: bytes
+
+    def hopeful(self, terms: Terms) -> bool:
+        return self.target in _reachable(tuple(value for value, _ in terms))
+
+    def choose(self, terms: Terms, lines: list[str], good: bool) -> _Step:
+        """A step that keeps the target in reach, or one that loses it, where there is one."""
+        steps = _steps(terms)
+        wanted = [step for step in steps if self.hopeful(step.after) is good] or list(steps)
+        return wanted[_number(self.salt, "\n".join(lines)) % len(wanted)]
 
 
 def _countdown_script(seed: int, solve_rate: float, slip_rate: float) -> Script:
@@ -311,12 +347,8 @@ def _countdown_script(seed: int, solve_rate: float, slip_rate: float) -> Script:
         if question is None:
             return Reply(_rest(prompt, _words(rng)))
         target, start = question
-        solve, slip = rng.random() < solve_rate, rng.random() < slip_rate
-        whole = "<think>\n" + _chain([start], target, rng, solve, slip)
-        so_far = written(prompt)
-        if whole.startswith(so_far):
-            return Reply(whole[len(so_far) :])
-        return Reply(_go_on(so_far, start, target, rng, solve))
+        solve, slip, detour = rng.random() < solve_rate, rng.random() < slip_rate, rng.choice((0, 0, 1, 2))
+        return Reply(_go_on(written(prompt), _Turn(target, start, solve, slip, detour, rng.randbytes(8))))
 
     return script
 
@@ -333,8 +365,8 @@ def _question(text: str) -> tuple[int, Terms] | None:
     return int(match[1]), tuple((number, str(number)) for number in numbers)
 
 
-def _values(terms: Terms) -> tuple[int, ...]:
-    return tuple(value for value, _ in terms)
+def _number(salt: bytes, text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=salt).digest())
 
 
 def _show(terms: Terms) -> str:
@@ -366,7 +398,7 @@ def _step(left: tuple[int, str], sign: str, right: tuple[int, str], rest: Terms)
     if not 0 < result <= _LIMIT:
         return None
     after = tuple(sorted((*rest, (result, f"{_operand(left[1])} {sign} {_operand(right[1])}"))))
-    return _Step(f"try {a} {sign} {b} = {result} left {_show(after)}\n", after)
+    return _Step(f"try {a} {sign} {b} = {result} left {_show(after)}", result, after)
 
 
 def _operand(expression: str) -> str:
@@ -378,102 +410,84 @@ def _reachable(values: tuple[int, ...]) -> frozenset[int]:
     if len(values) == 1:
         return frozenset(values)
     steps = _steps(tuple((value, "") for value in values))
-    return frozenset().union(*(_reachable(_values(step.after)) for step in steps))
+    return frozenset().union(*(_reachable(tuple(value for value, _ in step.after)) for step in steps))
 
 
-def _chain(path: list[Terms], target: int, rng: random.Random, solve: bool, slip: bool = False) -> str:
-    """The lines from the last state of `path` to the end of the turn; `path` is followed."""
-    lines = _detour(path, target, rng) if rng.random() < 0.5 else ""
-    if solve and target not in _reachable(_values(path[-1])):
-        lines += _back_to_hope(path, target)
-    good = solve and target in _reachable(_values(path[-1]))
-    while len(path[-1]) > 1:
-        step = _choose(path[-1], target, rng, good)
-        lines += step.line
-        path.append(step.after)
-    made, expression = path[-1][0]
-    if slip and good:
-        lines = _slipped(lines)
-    return f"{lines}{'done' if made == target else 'dead'}\n</think>\nanswer {expression}"
-
-
-def _choose(terms: Terms, target: int, rng: random.Random, good: bool) -> _Step:
-    """A step that keeps the target in reach, or one that does not, where there is one."""
-    steps = _steps(terms)
-    wanted = [step for step in steps if (target in _reachable(_values(step.after))) is good]
-    return rng.choice(wanted or steps)
-
-
-def _detour(path: list[Terms], target: int, rng: random.Random) -> str:
-    """A step or two that lose the target, `dead`, and the way back; nothing where no step loses it."""
-    origin = path[-1]
-    lines, here = "", origin
-    for _ in range(rng.randint(1, 2)):
-        if len(here) < 2:
-            break
-        step = _choose(here, target, rng, good=False)
-        if target in _reachable(_values(step.after)):
-            break
-        lines, here = lines + step.line, step.after
-    return f"{lines}dead\nback {_show(origin)}\n" if lines else ""
-
-
-def _back_to_hope(path: list[Terms], target: int) -> str:
-    """Back to the nearest state from which the target can be reached; nothing where there is none."""
-    for index in range(len(path) - 2, -1, -1):
-        if target in _reachable(_values(path[index])):
-            del path[index + 1 :]
-            return f"dead\nback {_show(path[-1])}\n"
-    return ""
-
-
-def _slipped(lines: str) -> str:
-    """The same chain with a wrong result in its last `try`."""
-    head, middle, tail = lines.rpartition(" = ")
-    result, _, rest = tail.partition(" ")
-    return f"{head}{middle}{int(result) % _LIMIT + 1} {rest}"
-
-
-def _go_on(so_far: str, start: Terms, target: int, rng: random.Random, solve: bool) -> str:
-    """Continue a turn that another plan, or an injected cue, has begun."""
-    head, _, last = so_far.rpartition("\n")
-    path = _follow(head.split("\n"), start)
-    near = target in _reachable(_values(path[-1]))
-    if last == "judge":
-        return f" {'yes' if near is solve else 'no'}\n"
-    if last == "answer" and "</think>" in head:
-        return f" {_any_answer(path[-1], target, rng, solve)}"
-    if "</think>" in head:
-        return ""
-    line_end = "" if not last else "\n"
-    if head.endswith(("dead", "wait")):
-        return line_end + _after_dead(path, target, rng, solve)
-    return line_end + _chain(path, target, rng, solve)
-
-
-def _follow(lines: list[str], start: Terms) -> list[Terms]:
-    """The states on the path that is open after some lines; lines that make no sense are passed over."""
-    path = [start]
+def _go_on(so_far: str, turn: _Turn) -> str:
+    """The rest of a turn that begins with `so_far`."""
+    *lines, begun = so_far.split("\n")
+    path = [turn.start]
     for line in lines:
-        if line.startswith("try "):
-            path += [step.after for step in _steps(path[-1]) if step.line == f"{line}\n"][:1]
-        elif line.startswith("back "):
-            index = next((i for i, terms in enumerate(path) if _show(terms) == line[5:]), len(path) - 1)
-            del path[index + 1 :]
-    return path
+        _follow(path, line)
+    added = ""
+    while True:
+        line = _next_line(path, lines, turn)
+        if not line.startswith(begun):
+            line = _finish_line(path, begun, turn)
+        added += line[len(begun) :]
+        if line.startswith("answer"):
+            return added
+        added, begun = added + "\n", ""
+        _follow(path, line)
+        lines.append(line)
 
 
-def _after_dead(path: list[Terms], target: int, rng: random.Random, solve: bool) -> str:
-    """Go back as far as is needed to solve it, or give up."""
-    back = _back_to_hope(path, target) if solve else ""
-    if back:
-        return back.removeprefix("dead\n") + _chain(path, target, rng, solve)
-    return f"</think>\nanswer {_any_answer(path[-1], target, rng, good=False)}"
+def _follow(path: list[Terms], line: str) -> None:
+    """Change the open path as a line says; a line that makes no sense changes nothing."""
+    if line.startswith("try "):
+        path += [step.after for step in _steps(path[-1]) if line.startswith(step.move)][:1]
+    elif line.startswith("back "):
+        index = next((i for i, terms in enumerate(path) if _show(terms) == line[5:]), len(path) - 1)
+        del path[index + 1 :]
 
 
-def _any_answer(terms: Terms, target: int, rng: random.Random, good: bool) -> str:
+def _finish_line(path: list[Terms], begun: str, turn: _Turn) -> str:
+    """A line that the script would not have begun in this way."""
+    if begun == "judge":
+        return "judge yes" if turn.hopeful(path[-1]) is turn.solve else "judge no"
+    return next((step.line for step in _steps(path[-1]) if step.line.startswith(begun)), begun)
+
+
+def _next_line(path: list[Terms], lines: list[str], turn: _Turn) -> str:
+    here = path[-1]
+    previous = next((line for line in reversed(lines) if not line.startswith("judge")), "")
+    if not previous:
+        return "<think>"
+    if previous == "</think>":
+        return f"answer {_answer(here, lines, turn)}"
+    if previous in ("done", "stop") or len(lines) >= _LONGEST:
+        return "</think>"
+    if previous in ("dead", "wait"):
+        back = _way_back(path, lines, turn)
+        return "</think>" if back is None else f"back {_show(back)}"
+    if len(here) == 1:
+        return "done" if here[0][0] == turn.target else "dead"
+    return _try_or_give_up(path, lines, turn)
+
+
+def _try_or_give_up(path: list[Terms], lines: list[str], turn: _Turn) -> str:
+    here = path[-1]
+    hopeful = turn.hopeful(here)
+    lost = turn.detour > 0 and "dead" not in lines
+    if not hopeful and (turn.solve or lost) and sum(not turn.hopeful(terms) for terms in path) >= turn.detour:
+        return "dead"
+    step = turn.choose(here, lines, good=turn.solve and not lost)
+    if turn.slip and turn.solve and len(here) == 2:
+        return f"{step.move} {step.result % _LIMIT + 1} left {_show(step.after)}"
+    return step.line
+
+
+def _way_back(path: list[Terms], lines: list[str], turn: _Turn) -> Terms | None:
+    """The state to go back to: the nearest with hope for a turn that solves, else the start, once or when told to."""
+    if turn.solve:
+        return next((terms for terms in reversed(path[:-1]) if turn.hopeful(terms)), None)
+    again = lines[-1] == "wait" or (turn.detour > 0 and not any(line.startswith("back ") for line in lines))
+    return path[0] if again and len(path) > 1 else None
+
+
+def _answer(terms: Terms, lines: list[str], turn: _Turn) -> str:
     while len(terms) > 1:
-        terms = _choose(terms, target, rng, good).after
+        terms = turn.choose(terms, lines, turn.solve).after
     return terms[0][1]
 
 

@@ -192,8 +192,7 @@ class VllmEngine:
             raise EngineDead(f"vllm engine: {self._model!r} did not start: {_one_line(error)}") from error
         self._children = [child for child in _descendants() if child not in before]
         if self._closed:
-            llm.shutdown()
-            self._end_children()
+            self._shut_down(llm)
         return llm
 
     def _configure(self) -> tuple[Any, bool]:
@@ -307,12 +306,15 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        # vLLM's own shutdown leaves those who wait waiting.
+        # vLLM's own shutdown leaves those who wait waiting, and logs the end of its output handler as a failure.
         llm.output_processor.propagate_error(self._vllm.EngineDeadError())
+        if llm.output_handler is not None:
+            llm.output_handler.cancel()
         await asyncio.to_thread(self._shut_down, llm)
 
     def _shut_down(self, llm: Any) -> None:
-        llm.shutdown()
+        llm.shutdown(timeout=CLOSE_SECONDS)
+        llm.shutdown = _nothing  # its `__del__` would call it again, when the interpreter ends and vllm is half gone
         self._end_children()
 
     def _end_children(self) -> None:
@@ -387,6 +389,10 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> No
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             raise ConfigError(f"vllm engine: no {what} {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _one_line(error: BaseException) -> str:

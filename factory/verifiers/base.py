@@ -77,13 +77,19 @@ def validate_problem(verifiers: Verifiers, problem: Problem) -> None:
 
     Raises ConfigError, in one line, that follows on from the name of the problem.
     """
+    validate_checks(verifiers, problem)
+    for check in problem.checks:
+        _try_reference(verifiers[check.verifier], problem, check)
+
+
+def validate_checks(verifiers: Verifiers, problem: Problem) -> None:
+    """The cheap part: refuse a problem whose checks do not exist or cannot work. Raises ConfigError, in one line."""
     if not problem.checks:
         raise ConfigError("it has no checks: nothing could tell a right answer from a wrong one")
     for check in problem.checks:
         if check.verifier not in verifiers:
             raise ConfigError(f"no verifier is called {check.verifier!r}; there are: {', '.join(sorted(verifiers))}")
         verifiers[check.verifier].validate(check.params)
-        _try_reference(verifiers[check.verifier], problem, check)
 
 
 def _try_reference(verifier: Verifier, problem: Problem, check: Check) -> None:

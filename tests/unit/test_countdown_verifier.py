@@ -227,6 +227,7 @@ def test_no_thinking_is_no_chain() -> None:
         ("done\n", "", "the chain ends without done"),
         ("done\n", "dead\n", "line 7: dead at the target"),
         ("done\n", "stop\n", "the chain ends without done"),
+        ("done\n", "done\nback 12 54\n", "the chain ends without done"),
         ("done\n", "stop\ndone\n", "line 8: goes on after stop"),
         ("done\n", "done\n\n", "line 8: cannot be read: ''"),
         ("done\n", "done \n", "line 7: cannot be read: 'done '"),
@@ -267,6 +268,11 @@ def test_a_chain_that_reaches_the_target_elsewhere_does_not_support_the_answer()
     found = judged(attempt(chain, other), **given)
     assert [v.outcome for v in found] == [Outcome.PASS, Outcome.FAIL]
     assert found[1].evidence == "the chain reaches the target by other operations than the answer"
+
+
+def test_a_chain_does_not_support_an_answer_that_stops_halfway() -> None:
+    found = judged(attempt(RIGHT, "( 25 - 7 ) * 3"))
+    assert [v.outcome for v in found] == [Outcome.FAIL, Outcome.FAIL]
 
 
 def test_a_chain_with_an_unreadable_answer_supports_nothing() -> None:

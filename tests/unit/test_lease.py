@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from factory.errors import LeaseLost, RunOwned, StorageError
-from factory.lease import JOURNAL, TTL, LeaseRecord, acquire, latest, part_epoch, part_name, tables
+from factory.lease import JOURNAL, TTL, LeaseRecord, acquire, latest, part_epoch, part_name, refuse_if_owned, tables
 from factory.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +172,32 @@ def test_the_loser_of_a_race_is_told_who_won(tmp_path: Path, clock: Clock) -> No
     with pytest.raises(RunOwned, match=f"process {os.getpid()} "):
         acquire(Slow(str(tmp_path)), now=clock)
     assert newest(Store(str(tmp_path))).epoch == 1
+
+
+def test_a_driver_that_came_meanwhile_is_not_passed(tmp_path: Path, clock: Clock) -> None:
+    class Late(Store):
+        """Another driver comes right after the first look at the leases."""
+
+        def names(self, folder: str) -> list[str]:
+            found = super().names(folder)
+            if not super().names(folder):
+                acquire(Store(self.url), now=clock)
+            return found
+
+    with pytest.raises(RunOwned):
+        acquire(Late(str(tmp_path)), now=clock)
+    assert newest(Store(str(tmp_path))).epoch == 1
+
+
+def test_a_look_takes_nothing(store: Store, clock: Clock) -> None:
+    refuse_if_owned(store, now=clock)
+    assert latest(store) is None
+    acquire(store, now=clock)
+    with pytest.raises(RunOwned):
+        refuse_if_owned(store, now=clock)
+    clock.time += TTL
+    refuse_if_owned(store, now=clock)
+    assert newest(store).epoch == 1
 
 
 def race(urls: list[str], start: threading.Barrier) -> list[str]:

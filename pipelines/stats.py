@@ -1,0 +1,369 @@
+"""`factory stats`: the funnel of a run, what it cost, and what it yields by difficulty.
+
+What sidecars tell is taken from them; outcomes and difficulty need rows, of which only a few columns are read. A run is
+read shard by shard, each together with the transcripts made from it, so memory grows with the number of shards and of
+failed problems, not with problems or texts. Everything is of current rows: an error that was retried since counts
+nowhere but in `superseded_tokens`.
+
+Difficulty is the teacher's pass rate on a problem, estimated without bias: where a search stopped at its k-th right
+attempt, (k - 1) / (n - 1) of the n attempts that count; else the plain share. A search that stops at the first right
+one tells nothing of this kind: such problems stand apart, and so do those in which nothing was decided. An attempt that
+the token limit cut counts as not right; one that no verifier could decide does not count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rich.table import Table
+
+from factory.rows import Row
+from factory.runs import Run, open_run
+from factory.shards import Entry, Sidecar, iter_shard, iter_sidecars
+from factory.stats import pass_rate_stopped
+from factory.store import Store
+from factory.types import Aspect, NodeState, Outcome, StopReason, worst
+from pipelines.report import console, counted, one_line, print_json, print_pairs
+
+STOPPED_AT_ONE = "stopped at 1"
+UNDECIDED = "undecided"
+BUCKETS = ("0", "0-0.25", "0.25-0.5", "0.5-0.75", "0.75-1", "1", STOPPED_AT_ONE, UNDECIDED)
+"""Pass rates, the upper end included but for 1, which stands alone; then what cannot be estimated."""
+
+NOTES = {
+    STOPPED_AT_ONE: "the search ended at its first right answer, which says nothing about the rate",
+    UNDECIDED: "no verifier could decide about any attempt",
+}
+
+ERROR_KINDS = 1000
+"""Different texts of errors that are told apart; later ones are counted together."""
+SHOWN_ERRORS = 5
+
+_NODE = "nodes.list.element"
+_COLUMNS = [
+    "problem_id",
+    "stop",
+    "cost.generated_tokens",
+    "cost.prompt_tokens",
+    "cost.cached_tokens",
+    "cost.wall_seconds",
+    f"{_NODE}.state",
+    f"{_NODE}.counted",
+    f"{_NODE}.verdicts.list.element.aspect",
+    f"{_NODE}.verdicts.list.element.outcome",
+]
+
+
+@dataclass(slots=True)
+class Yield:
+    """What the problems of one difficulty came to."""
+
+    problems: int = 0
+    solved: int = 0
+    generated_tokens: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    """Transcripts by variant."""
+    characters: Counter[str] = field(default_factory=Counter)
+    """Of the kept texts, by variant."""
+
+    def plain(self) -> dict[str, Any]:
+        means = {variant: round(self.characters[variant] / number, 1) for variant, number in self.kept.items()}
+        return {
+            "problems": self.problems,
+            "solved": self.solved,
+            "generated_tokens": self.generated_tokens,
+            "kept": dict(self.kept),
+            "mean_characters": means,
+        }
+
+
+@dataclass(slots=True)
+class Figures:
+    """Sums over a run."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Problems by status."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Problems by the text of their error."""
+    open_trees: int = 0
+    """Problems with generations in the journal and no row."""
+    attempts: int = 0
+    """Leaves, cut and uncounted ones included."""
+    right: int = 0
+    leaves: Counter[str] = field(default_factory=Counter)
+    """`truncated`, `beyond_stop`, and finished leaves by what was found of their answers."""
+    chains: Counter[str] = field(default_factory=Counter)
+    """Finished leaves by what was found of their reasoning, where a verifier judges it."""
+    cost: Counter[str] = field(default_factory=Counter)
+    wall_seconds: float = 0.0
+    """Of all trees; they run side by side, so it is far more than the run took."""
+    cached_told: bool = False
+    """Whether any engine told how many tokens its cache served."""
+    superseded_tokens: int = 0
+    """Generated for errors that were retried since."""
+    kept: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    by_difficulty: dict[str, Yield] = field(default_factory=lambda: {bucket: Yield() for bucket in BUCKETS})
+
+    @property
+    def problems(self) -> int:
+        return self.statuses.total()
+
+
+def stats(url: str, *, as_json: bool) -> int:
+    """Print the figures of a run. Raises StorageError for a folder that is no run."""
+    figures = read(open_run(url))
+    if as_json:
+        print_json({"url": url} | plain(figures))
+    else:
+        _print(url, figures)
+    return 0
+
+
+def read(run: Run) -> Figures:
+    """Every figure, in one pass over the committed shards and one over their sidecars."""
+    store, figures = run.store, Figures()
+    stop_at = run.config.get("recipe", {}).get("search", {}).get("stop_at")
+    failed = _failed(store)
+    made = _made(store, run.refinement)
+    unclosed = {entry.problem_id for sidecar in iter_sidecars(store, "journal") for entry in sidecar.entries}
+    for sidecar in iter_sidecars(store, "rollouts"):
+        current = {entry.problem_id: entry for entry in sidecar.entries if _is_current(entry, sidecar, failed)}
+        unclosed -= current.keys()
+        _add_entries(figures, sidecar, current)
+        buckets = _add_rows(figures, iter_shard(store, sidecar, _COLUMNS), current, stop_at)
+        for transcripts in made.get(sidecar.name, ()):
+            _add_transcripts(figures, iter_shard(store, transcripts, _TRANSCRIPT_COLUMNS), buckets)
+    figures.open_trees = len(unclosed)
+    figures.rejected = _rejected(store, run.refinement)
+    return figures
+
+
+def _failed(store: Store) -> dict[str, tuple[int, int] | None]:
+    """Problems with an error: when the one that counts was committed; None where a better row supersedes it."""
+    failed: dict[str, tuple[int, int] | None] = {}
+    for sidecar in iter_sidecars(store, "rollouts"):
+        for entry in sidecar.entries:
+            if entry.status == "error":
+                failed[entry.problem_id] = max(failed.get(entry.problem_id) or (0, 0), sidecar.order)
+    for sidecar in iter_sidecars(store, "rollouts"):
+        better = (entry.problem_id for entry in sidecar.entries if entry.status != "error")
+        failed.update((id, None) for id in better if id in failed)
+    return failed
+
+
+def _is_current(entry: Entry, sidecar: Sidecar, failed: Mapping[str, tuple[int, int] | None]) -> bool:
+    return entry.status != "error" or failed.get(entry.problem_id) == sidecar.order
+
+
+def _made(store: Store, refinement: str | None) -> dict[str, list[Sidecar]]:
+    """Shards of transcripts by the shard they were made from, without their entries, which would fill memory."""
+    made: dict[str, list[Sidecar]] = {}
+    if refinement is not None:
+        for sidecar in iter_sidecars(store, f"transcripts/{refinement}"):
+            made.setdefault(str(sidecar.source), []).append(replace(sidecar, entries=()))
+    return made
+
+
+def _rejected(store: Store, refinement: str | None) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    if refinement is not None:
+        for sidecar in iter_sidecars(store, f"rejected/{refinement}"):
+            for entry in sidecar.entries:
+                counts.update(entry.counters)
+    return counts
+
+
+def _add_entries(figures: Figures, sidecar: Sidecar, current: Mapping[str, Entry]) -> None:
+    for entry in sidecar.entries:
+        if entry.problem_id not in current:
+            figures.superseded_tokens += entry.counters.get("generated_tokens", 0)
+            continue
+        figures.statuses[entry.status] += 1
+        figures.attempts += entry.counters.get("attempts", 0)
+        figures.right += entry.counters.get("right", 0)
+        if entry.error is not None:
+            known = entry.error in figures.errors or len(figures.errors) < ERROR_KINDS
+            figures.errors[entry.error if known else "other"] += 1
+
+
+def _add_rows(
+    figures: Figures, rows: Iterator[Row], current: Mapping[str, Entry], stop_at: int | None
+) -> dict[str, Yield]:
+    """What only rows tell; returns where the transcripts of each problem belong."""
+    buckets: dict[str, Yield] = {}
+    for row in rows:
+        entry = current.get(row["problem_id"])
+        if entry is None:
+            continue
+        _add_cost(figures, row["cost"])
+        leaves = [node for node in row["nodes"] if node["state"] != NodeState.OPEN]
+        _add_leaves(figures, leaves)
+        if entry.status != "error":
+            place = figures.by_difficulty[_bucket(leaves, row["stop"], stop_at)]
+            place.problems += 1
+            place.solved += entry.status == "solved"
+            place.generated_tokens += row["cost"]["generated_tokens"]
+            buckets[entry.problem_id] = place
+    return buckets
+
+
+def _add_cost(figures: Figures, cost: Mapping[str, Any]) -> None:
+    for name in ("generated_tokens", "prompt_tokens", "cached_tokens"):
+        figures.cost[name] += cost[name] or 0
+    figures.cached_told |= cost["cached_tokens"] is not None
+    figures.wall_seconds += cost["wall_seconds"]
+
+
+def _add_leaves(figures: Figures, leaves: list[Row]) -> None:
+    for leaf in leaves:
+        if not leaf["counted"]:
+            figures.leaves["beyond_stop"] += 1
+        elif leaf["state"] == NodeState.TRUNCATED:
+            figures.leaves["truncated"] += 1
+        else:
+            figures.leaves[_outcome(leaf, Aspect.ANSWER) or "unjudged"] += 1
+            if chain := _outcome(leaf, Aspect.CHAIN):
+                figures.chains[chain] += 1
+
+
+def _outcome(leaf: Row, aspect: Aspect) -> Outcome | None:
+    return worst(Outcome(one["outcome"]) for one in leaf["verdicts"] if one["aspect"] == aspect)
+
+
+_TRANSCRIPT_COLUMNS = ["problem_id", "variant", "characters_kept"]
+
+
+def _add_transcripts(figures: Figures, rows: Iterator[Row], buckets: Mapping[str, Yield]) -> None:
+    for row in rows:
+        variant = row["variant"]
+        figures.kept[variant] += 1
+        if (place := buckets.get(row["problem_id"])) is not None:
+            place.kept[variant] += 1
+            place.characters[variant] += row["characters_kept"]
+
+
+def _bucket(leaves: list[Row], stop: str, stop_at: int | None) -> str:
+    decided = [right for leaf in leaves if leaf["counted"] and (right := _is_right(leaf)) is not None]
+    n, k = len(decided), sum(decided)
+    if not n:
+        return UNDECIDED
+    if stop != StopReason.SOLVED or stop_at is None:
+        return bucket_of(k / n)
+    return STOPPED_AT_ONE if k < 2 else bucket_of(pass_rate_stopped(n, k))
+
+
+def _is_right(leaf: Row) -> bool | None:
+    """None for a leaf that nobody could decide about."""
+    if leaf["state"] == NodeState.TRUNCATED:
+        return False
+    outcome = _outcome(leaf, Aspect.ANSWER)
+    return None if outcome in {None, Outcome.UNKNOWN} else outcome is Outcome.PASS
+
+
+def bucket_of(rate: float) -> str:
+    """The bucket of a pass rate in [0, 1]."""
+    if rate in {0.0, 1.0}:
+        return BUCKETS[int(rate) * 5]
+    return next(name for name, top in zip(BUCKETS[1:5], (0.25, 0.5, 0.75, 1.0), strict=True) if rate <= top)
+
+
+def plain(figures: Figures) -> dict[str, Any]:
+    """All figures as JSON takes them."""
+    return {
+        "funnel": _funnel(figures),
+        "cost": _cost(figures),
+        "by_difficulty": {bucket: one.plain() for bucket, one in figures.by_difficulty.items()},
+    }
+
+
+def _funnel(figures: Figures) -> dict[str, Any]:
+    return {
+        "problems": figures.problems,
+        "solved": figures.statuses["solved"],
+        "unsolved": figures.statuses["unsolved"],
+        "errors": figures.statuses["error"],
+        "errors_by_text": dict(figures.errors.most_common()),
+        "open_trees": figures.open_trees,
+        "attempts": figures.attempts,
+        "right": figures.right,
+        "leaves": dict(figures.leaves),
+        "chains": dict(figures.chains),
+        "kept": dict(figures.kept),
+        "rejected": dict(figures.rejected),
+    }
+
+
+def _cost(figures: Figures) -> dict[str, Any]:
+    tokens = figures.cost["generated_tokens"]
+    return {
+        "generated_tokens": tokens,
+        "prompt_tokens": figures.cost["prompt_tokens"],
+        "cached_tokens": figures.cost["cached_tokens"] if figures.cached_told else None,
+        "superseded_tokens": figures.superseded_tokens,
+        "wall_seconds": round(figures.wall_seconds, 3),
+        "tokens_per_solved": _per(tokens, figures.statuses["solved"]),
+        "tokens_per_kept": {variant: _per(tokens, number) for variant, number in figures.kept.items()},
+    }
+
+
+def _per(tokens: int, number: int) -> float | None:
+    return round(tokens / number, 1) if number else None
+
+
+def _print(url: str, figures: Figures) -> None:
+    out = console()
+    out.print(f"run {one_line(url)}", style="bold", soft_wrap=True)
+    print_pairs(out, (*_funnel_rows(figures), *_cost_rows(figures)))
+    out.print("\nby the teacher's pass rate on the problem; lengths are mean characters of what is kept:", style="bold")
+    out.print(_difficulty(figures))
+    for bucket, meaning in NOTES.items():
+        if figures.by_difficulty[bucket].problems:
+            out.print(f"{bucket}: {meaning}", soft_wrap=True)
+
+
+def _funnel_rows(figures: Figures) -> Iterator[tuple[str, str]]:
+    statuses = figures.statuses
+    ends = f"{statuses['solved']:,} solved, {statuses['unsolved']:,} unsolved, {statuses['error']:,} errors"
+    yield "problems", f"{figures.problems:,}: {ends}"
+    if figures.open_trees:
+        yield "open", f"{figures.open_trees:,} more have finished generations in the journal"
+    for text, number in figures.errors.most_common(SHOWN_ERRORS):
+        yield "error", f"{number:,} × {one_line(text)}"
+    if (more := len(figures.errors) - SHOWN_ERRORS) > 0:
+        yield "error", f"and {more:,} other kinds: --json has them"
+    yield "attempts", f"{figures.attempts:,}: {figures.right:,} right"
+    yield "leaves", counted(figures.leaves)
+    if figures.chains:
+        yield "reasoning", counted(figures.chains)
+    yield "kept", counted(figures.kept)
+    yield "rejected", counted(figures.rejected)
+
+
+def _cost_rows(figures: Figures) -> Iterator[tuple[str, str]]:
+    cost = _cost(figures)
+    cached = "" if cost["cached_tokens"] is None else f", {cost['cached_tokens']:,} of them cached"
+    yield "tokens", f"{cost['generated_tokens']:,} generated; {cost['prompt_tokens']:,} of prompts{cached}"
+    if figures.superseded_tokens:
+        yield "", f"{figures.superseded_tokens:,} more were generated for errors that were retried since"
+    per = [f"{cost['tokens_per_solved']:,.0f} a solved problem"] if cost["tokens_per_solved"] else []
+    per += [f"{each:,.0f} a kept {variant} transcript" for variant, each in cost["tokens_per_kept"].items()]
+    yield "each", ", ".join(per) or "nothing is solved yet"
+    yield "seconds", f"{figures.wall_seconds:,.1f} of search, all trees together (they run side by side)"
+
+
+def _difficulty(figures: Figures) -> Table:
+    variants = sorted(figures.kept)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("pass rate", no_wrap=True)
+    for name in ("problems", "solved", "tokens", *(f"{one} {word}" for one in variants for word in ("kept", "length"))):
+        table.add_column(name, justify="right")
+    for bucket, one in figures.by_difficulty.items():
+        means = one.plain()["mean_characters"]
+        yields = [text for v in variants for text in (f"{one.kept[v]:,}", f"{means[v]:,.0f}" if v in means else "")]
+        if one.problems or bucket in BUCKETS[:6]:
+            table.add_row(bucket, f"{one.problems:,}", f"{one.solved:,}", f"{one.generated_tokens:,}", *yields)
+    return table
