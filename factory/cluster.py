@@ -56,6 +56,7 @@ class Needs:
 def connect(address: str | None) -> None:
     """Start Ray on this machine, or join the cluster at `address`. Raises ConfigError where none answers."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that its token authentication is on
     if address is None:
         ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return

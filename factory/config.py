@@ -46,6 +46,8 @@ class CountdownSource(Section):
     high: int = Field(default=30, ge=1)
     target_low: int = Field(default=10, ge=1)
     target_high: int = Field(default=100, ge=1)
+    chain: Literal["replay", "none"] = "replay"
+    """`none` for models that do not think in the bundled teacher's lines: their chains are not judged."""
 
 
 class FileSource(Section):

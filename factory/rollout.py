@@ -120,8 +120,8 @@ class Rollout:
     def _obey(self, wants: Wants, prompt: Prompt) -> None:
         unwanted = set(wants.cancel)
         for task, expansion in self._tasks.items():
-            if expansion.id in unwanted:
-                task.cancel()
+            if expansion.id in unwanted and not task.cancelling():
+                task.cancel()  # once: a second time would disturb the engine's own clean-up
         for expansion in wants.expand:
             self._check(expansion)
             recorded = self._recorded.get(expansion.id)
@@ -200,13 +200,16 @@ class Rollout:
     async def _end_all(self) -> None:
         """Cancel what is outstanding; keep what finished in the same moment."""
         for task in self._tasks:
-            task.cancel()
-        results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for node in results:
-            if isinstance(node, Node):
-                self._nodes[node.id] = node
-        self._tools.load.add(-len(self._tasks))
-        self._tasks.clear()
+            if not task.cancelling():
+                task.cancel()
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:  # also when this is cancelled in its turn
+            for task in self._tasks:
+                if task.done() and not task.cancelled() and task.exception() is None:
+                    self._nodes[task.result().id] = task.result()
+            self._tools.load.add(-len(self._tasks))
+            self._tasks.clear()
 
     def _closed(self, ending: Ending) -> Tree:
         nodes = {
@@ -214,12 +217,10 @@ class Rollout:
             for id, node in self._nodes.items()
         }
         # Paid for, but not asked for by this replay or cancelled while they were judged: they stay, uncounted.
-        spare = {
-            id: replace(node, counted=False)
-            for id, node in (self._recorded | self._unjudged).items()
-            if id not in nodes and (node.parent == ROOT or node.parent in nodes)
-        }
-        return self._tree(ending.stop, None, nodes | spare)
+        for id, node in sorted((self._recorded | self._unjudged).items()):
+            if id not in nodes and (node.parent == ROOT or node.parent in nodes):
+                nodes[id] = replace(node, counted=False)
+        return self._tree(ending.stop, None, nodes)
 
     def _tree(self, stop: StopReason | None, error: str | None, nodes: dict[int, Node]) -> Tree:
         ordered = tuple(nodes[id] for id in sorted(nodes))

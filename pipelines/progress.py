@@ -105,24 +105,30 @@ def _panel(progress: Progress) -> Iterator[None]:
         yield
     finally:
         if started is not None:
-            _stop(*started)
+            live, undo = started
+            undo()
+            _end(live)
+
+
+class _Stderr(Console):
+    """A terminal that may go away: Rich would end the process for that, and point stdout at nothing."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 def _started(draw: Callable[[], RenderableType]) -> tuple[Live, Callable[[], None]] | None:
     """None where the terminal does not take a panel: the run goes on without."""
     logs_to = sys.stderr
-    live = Live(
-        get_renderable=draw,
-        console=Console(stderr=True, force_terminal=True),
-        refresh_per_second=4,
-        redirect_stdout=False,
-    )
+    terminal = _Stderr(stderr=True, force_terminal=True)
+    live = Live(get_renderable=draw, console=terminal, refresh_per_second=4, redirect_stdout=False)
     try:
         live.start(refresh=True)
         # Rich hides the cursor, and nothing would show it again after a second Ctrl-C or a SIGKILL.
-        live.console.show_cursor(True)
+        terminal.show_cursor(True)
     except Exception:  # whatever is wrong with the terminal, the run is more important
         log.debug("no panel can be shown", exc_info=True)
+        _end(live)
         return None
     # Log lines go above the panel; the handlers hold the stderr from before.
     return live, _redirect_logs(logs_to, sys.stderr)
@@ -140,8 +146,7 @@ def _redirect_logs(old: TextIO, new: TextIO) -> Callable[[], None]:
     return undo
 
 
-def _stop(live: Live, undo: Callable[[], None]) -> None:
-    undo()
+def _end(live: Live) -> None:
     try:
         live.stop()
     except Exception:  # the terminal is gone; that is no reason for a run to fail
@@ -190,7 +195,7 @@ def panel(progress: Progress, pace: Pace) -> Panel:
 
 def line(progress: Progress, pace: Pace) -> str:
     """The funnel in one line, for a log."""
-    facts = "; ".join(", ".join(parts) for _, parts in _facts(progress, pace))
+    facts = "; ".join(f"{name} {', '.join(parts)}" for name, parts in _facts(progress, pace))
     return f"{_title(progress)}: {facts}"
 
 
@@ -205,10 +210,11 @@ def _facts(progress: Progress, pace: Pace) -> Iterator[tuple[str, list[str]]]:
     if progress.engine_seconds:
         yield (
             "attempts",
-            [f"{progress.attempts:,} attempts", f"{progress.right:,} right", f"{progress.solved:,} solved"],
+            [f"{progress.attempts:,}", f"{progress.right:,} right", f"{progress.solved:,} problems solved"],
         )
         yield "tokens", list(_tokens(progress, pace))
         yield "engine", list(_engine(progress))
+        yield "workers", [f"{progress.workers:,}", f"{progress.lost_workers:,} lost"]
     yield "time", list(_time(pace))
 
 
@@ -229,7 +235,7 @@ def _attempts(progress: Progress) -> Iterator[str]:
 
 
 def _tokens(progress: Progress, pace: Pace) -> Iterator[str]:
-    yield f"{progress.tokens:,} tokens"
+    yield f"{progress.tokens:,}"
     if pace.recent is not None:
         yield f"{pace.recent:,.0f}/s now"
     if pace.mean is not None:
@@ -243,8 +249,6 @@ def _engine(progress: Progress) -> Iterator[str]:
         yield f"{progress.occupancy:.0%} occupied"
     yield f"{progress.running:,} of {progress.places:,} places run"
     yield f"{progress.waiting:,} wait"
-    lost = f" ({progress.lost_workers} lost)" if progress.lost_workers else ""
-    yield f"{progress.workers} worker{'' if progress.workers == 1 else 's'}{lost}"
 
 
 def _time(pace: Pace) -> Iterator[str]:

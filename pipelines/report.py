@@ -157,10 +157,9 @@ def _commands(figures: Mapping[str, Any], url: str) -> Iterator[str]:
         literal = json.dumps(url, ensure_ascii=False)
         if "://" not in url:
             yield _python(f"import datasets; print(datasets.load_dataset({literal}))")
-        query = "SELECT variant, count(*), avg(characters_kept) FROM read_parquet({paths}) GROUP BY variant"
         yield _python(
             f'import duckdb, factory; paths = factory.open_run({literal}).paths("transcripts"); '
-            f'duckdb.sql(f"{query}").show()'
+            'duckdb.read_parquet(paths).aggregate("variant, count(*), avg(characters_kept)").show()'
         )
 
 

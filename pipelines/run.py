@@ -77,8 +77,8 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
     dispatch, _ = _owed(store, recipe, options)
     if not dispatch.prime():
         return _finish(store, recipe, config)
+    _check_server(recipe)
     with _cluster(recipe):
-        _check_server(recipe)
         store.probe()
         with owned(store) as lease:
             store_config(store, config)

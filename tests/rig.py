@@ -49,7 +49,7 @@ class Says:
 
     name = "says"
     version = "1"
-    aspects = (Aspect.ANSWER,)
+    aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Anything goes."""

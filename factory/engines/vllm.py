@@ -316,6 +316,10 @@ class VllmEngine:
         llm.shutdown(timeout=CLOSE_SECONDS)
         llm.shutdown = _nothing  # its `__del__` would call it again, when the interpreter ends and vllm is half gone
         self._end_children()
+        # vLLM closes its sockets from the event loop, and never the context with its threads that they belong to.
+        term = threading.Thread(target=llm.engine_core.resources.ctx.term, name="zmq-term", daemon=True)
+        term.start()
+        term.join(CLOSE_SECONDS)
 
     def _end_children(self) -> None:
         """Make sure that every process which this engine started is gone."""

@@ -28,6 +28,8 @@ class CountdownSource:
     """Largest number given."""
     target_low: int = 10
     target_high: int = 100
+    chain: str = "replay"
+    """`none` for models that do not think in the bundled teacher's lines: their chains are not judged."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -67,7 +69,7 @@ class CountdownSource:
             id=ids.problem_id([("user", prompt)], reference),
             messages=(Message("user", prompt),),
             reference=reference,
-            checks=(Check("countdown", {**given, "use": "all"}),),
+            checks=(Check("countdown", {**given, "use": "all", "chain": self.chain}),),
             source=self.name,
             metadata=given,
         )

@@ -1,7 +1,8 @@
 """Countdown: is the answer an expression for the target, and does the chain of thought really lead to it?
 
 Parameters of a check: `numbers` (whole numbers, none negative), `target` (a whole number), `use`: `all` (each number
-exactly once, the default) or `any` (each at most once).
+exactly once, the default) or `any` (each at most once), `chain`: `replay` (the default) or `none`, for models that do
+not think in the lines below, so that their chains are not judged at all.
 
 ANSWER. It is the line `answer EXPRESSION` after the last `</think>`, or in the whole text where there is no thinking.
 Whole numbers, + - * / (also × ÷ −) and parentheses are read into exact fractions; nothing else is. No answer, two
@@ -38,8 +39,9 @@ from factory.errors import ConfigError
 from factory.types import Aspect, Attempt, Origin, Outcome, Problem, Span
 from factory.verifiers.base import Finding
 
-PARAMS = ("numbers", "target", "use")
+PARAMS = ("numbers", "target", "use", "chain")
 USES = ("all", "any")
+CHAINS = ("replay", "none")
 
 MAX_LENGTH = 1000
 """Characters of an expression that are read."""
@@ -75,15 +77,13 @@ class CountdownVerifier:
         _game(params)
 
     def judge(self, problem: Problem, params: Mapping[str, Any], attempt: Attempt) -> list[Finding]:  # noqa: ARG002
-        """What the answer is worth, then whether the chain is sound and supports it."""
+        """What the answer is worth, then, unless chains are not judged, whether the chain is sound and supports it."""
         game = _game(params)
         thinking, after = _split(attempt.text)
         answer = _answer(game, after)
-        wrong = Outcome.FAIL if answer.fault else Outcome.PASS
-        return [
-            Finding(Aspect.ANSWER, wrong, answer.text, answer.fault or "equals the target"),
-            _chain_finding(game, thinking, answer),
-        ]
+        outcome = Outcome.FAIL if answer.fault else Outcome.PASS
+        found = Finding(Aspect.ANSWER, outcome, answer.text, answer.fault or "equals the target")
+        return [found, _chain_finding(game, thinking, answer)] if game.replay else [found]
 
     def as_attempt(self, reference: str) -> Attempt:
         """The answer line alone. Its origin is INJECTED: no model sampled it, so it can never be trained on."""
@@ -100,6 +100,7 @@ class _Game:
     numbers: State
     target: int
     use_all: bool
+    replay: bool
 
 
 def _game(params: Mapping[str, Any]) -> _Game:
@@ -113,7 +114,10 @@ def _game(params: Mapping[str, Any]) -> _Game:
         raise ConfigError(f"countdown: 'target' must be a whole number, not {target!r}")
     if use not in USES:
         raise ConfigError(f"countdown: 'use' must be 'all' or 'any', not {use!r}")
-    return _Game(tuple(sorted(numbers)), int(params["target"]), use == "all")
+    chain = params.get("chain", "replay")
+    if chain not in CHAINS:
+        raise ConfigError(f"countdown: 'chain' must be 'replay' or 'none', not {chain!r}")
+    return _Game(tuple(sorted(numbers)), int(params["target"]), use == "all", chain == "replay")
 
 
 def _nearest(key: str) -> str:

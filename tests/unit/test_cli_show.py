@@ -197,7 +197,7 @@ def test_a_deep_tree_stays_within_the_width(tmp_path: Path, capsys: pytest.Captu
     tree = [line for line in lines if "#" in line]
     assert len(tree) == 2401
     assert max(map(len, tree)) <= 100
-    assert any("#2401 after #2400 finished, unjudged, injected, score 0.2" in line for line in tree)
+    assert any("#2401 after #2400 finished" in line for line in tree)
 
 
 # --- removed spans

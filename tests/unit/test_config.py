@@ -149,7 +149,7 @@ def test_what_is_resolved_parses_to_itself() -> None:
 
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        parsed().search.n = 3  # type: ignore[misc]
+        parsed().search.n = 3
 
 
 # --- what is refused

@@ -325,3 +325,16 @@ def test_the_worst_of_two_checks_counts() -> None:
     problem = Problem("00", (), None, checks, "test")
     found = verdicts(builtin(), problem, Attempt((Span(attempt(RIGHT, ANSWER), Origin.SAMPLED),)))
     assert outcome_of(found, Aspect.ANSWER) is Outcome.FAIL
+
+
+def test_a_chain_that_is_not_judged_has_no_verdict() -> None:
+    params = {"numbers": [3, 7], "target": 10, "chain": "none"}
+    problem = Problem("00" * 10, (), None, (Check("countdown", params),), "test")
+    attempt = Attempt((Span("Adding them gives ten.\nanswer 3 + 7", Origin.SAMPLED),))
+    found = builtin()["countdown"].judge(problem, params, attempt)
+    assert [(one.aspect, one.outcome) for one in found] == [(Aspect.ANSWER, Outcome.PASS)]
+
+
+def test_an_unknown_way_to_judge_a_chain_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'chain' must be"):
+        builtin()["countdown"].validate({"numbers": [3], "target": 3, "chain": "maybe"})

@@ -191,10 +191,10 @@ def test_an_answer_is_right_only_with_each_number_once() -> None:
 # --- examples
 
 
-def some(kind: str, count: int) -> list[tuple[Instance, Any]]:
+def some(kind: str, count: int, policy: str = "guided") -> list[tuple[Instance, Any]]:
     """Examples of one kind."""
     rng = random.Random(5)
-    made = [(i, traces.MAKERS[kind](rng, i)) for i in instances(Split.TRAIN, count, seed=11)]
+    made = [(i, traces.MAKERS[kind](rng, i, traces.POLICIES[policy])) for i in instances(Split.TRAIN, count, seed=11)]
     return [(instance, example) for instance, example in made if example is not None]
 
 
@@ -208,9 +208,10 @@ def learned(example: Any) -> str:
     return text_of([i for i, w in zip(example.ids, example.weights, strict=True) if w])
 
 
-def test_searches_are_legal_end_as_they_should_and_often_fail() -> None:
+@pytest.mark.parametrize("policy", ["wandering", "guided"])
+def test_searches_are_legal_end_as_they_should_and_often_fail(policy: str) -> None:
     solved = []
-    for instance, example in some("main", 300):
+    for instance, example in some("main", 300, policy):
         completion = text_of(example.ids).partition("<|assistant|>")[2]
         answer = language.answer_in(completion)
         result = language.replay(instance, completion)
@@ -251,6 +252,7 @@ def test_revisions_start_from_a_wrong_answer_and_end_right() -> None:
 
 def test_examples_fit_the_context() -> None:
     rng = random.Random(1)
-    made = [traces.make_example(rng, i) for i in instances(Split.TRAIN, 500, seed=2)]
+    policy = traces.POLICIES["wandering"]
+    made = [traces.make_example(rng, i, policy) for i in instances(Split.TRAIN, 500, seed=2)]
     assert max(len(example.ids) for example in made) <= language.CONTEXT
     assert all(language.UNKNOWN not in example.ids for example in made)

@@ -36,14 +36,10 @@ from language import (
 
 KINDS = {"main": 0.60, "stop": 0.14, "judge": 0.16, "revise": 0.10}
 """Share of each kind of example."""
-GOOD_MOVE = {4: 0.5, 3: 0.6, 2: 0.93}
-"""Chance that a search keeps the target within reach, by the count of numbers left (larger counts: as for 4)."""
 ABANDON = {3: 0.5, 2: 0.6}
 """Chance that a hopeless state is called dead before another try, by the count of numbers left."""
 BACK_TO_HOPE, BACK_TO_PARENT = 0.65, 0.25
 """Chances of going back to the deepest state that still reaches the target, and to the parent; else any ancestor."""
-DEAD_ENDS = (1, 2, 3, 4, 5, 6, 7)
-"""A search gives up at one of these counts of dead ends, drawn evenly."""
 WAIT_CHANCE = 0.35
 """Chance that a search which could give up waits instead, once, and goes on with a new budget."""
 JUDGE_WEIGHT = 5.0
@@ -53,6 +49,23 @@ UNDECIDED_WEIGHT = 4.0
 """How much likelier a cut for a judgement is where the verdict is not yet told by the line before it."""
 
 Tried = dict[State, set[tuple[int, str, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How well searches go, and how long they last."""
+
+    good_move: dict[int, float]
+    """Chance that a move keeps the target within reach, by the count of numbers left (larger counts: as for 4)."""
+    dead_ends: tuple[int, ...]
+    """A search gives up at one of these counts of dead ends, drawn evenly."""
+
+
+POLICIES = {
+    "wandering": Policy({4: 0.50, 3: 0.60, 2: 0.93}, (1, 2, 3, 4, 5, 6, 7)),
+    "guided": Policy({4: 0.65, 3: 0.75, 2: 0.95}, (1, 1, 1, 1, 2, 3, 4, 6)),
+}
+"""Wandering searches teach the moves of the game; guided ones teach which of them to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,7 @@ class Search:
 
     rng: random.Random
     instance: Instance
+    policy: Policy
     tried: Tried = field(default_factory=dict)
     """Moves already taken from each state, so that they are not repeated."""
     lines: list[Line] = field(default_factory=list)
@@ -91,7 +105,7 @@ class Search:
     def run(self) -> "Search":
         """Search until the target is reached or the budget of dead ends is spent."""
         self.path = [start(self.instance)]
-        budget, may_wait = self.rng.choice(DEAD_ENDS), self.rng.random() < WAIT_CHANCE
+        budget, may_wait = self.rng.choice(self.policy.dead_ends), self.rng.random() < WAIT_CHANCE
         while not self.solved_here():
             if not self.is_dead():
                 self.step()
@@ -102,7 +116,7 @@ class Search:
                 if not may_wait:
                     return self
                 self.say(WAIT_CUE)
-                budget, may_wait = self.rng.choice(DEAD_ENDS), False
+                budget, may_wait = self.rng.choice(self.policy.dead_ends), False
             self.back()
         self.say("done\n")
         return self
@@ -136,7 +150,7 @@ class Search:
         options = [m for m in moves(here.state) if (m.left, m.operator, m.right) not in tried]
         good = [m for m in options or moves(here.state) if can_reach(m.state, self.instance.target)]
         bad = [m for m in options or moves(here.state) if m not in good]
-        chance = GOOD_MOVE.get(len(here.state), GOOD_MOVE[4])
+        chance = self.policy.good_move.get(len(here.state), self.policy.good_move[4])
         move = self.rng.choice(good if good and (not bad or self.rng.random() < chance) else bad)
         tried.add((move.left, move.operator, move.right))
         self.path.append(here.after(move))
@@ -196,16 +210,16 @@ def add_attempt(example: Example, search: Search, weight: float) -> None:
     example.add([*encode(END_THINK + ANSWER + search.answer), END], weight)
 
 
-def main_example(rng: random.Random, instance: Instance) -> Example:
+def main_example(rng: random.Random, instance: Instance, policy: Policy) -> Example:
     """A prompt and a search with its answer, right or wrong."""
     example = opened(instance)
-    add_attempt(example, Search(rng, instance).run(), 1.0)
+    add_attempt(example, Search(rng, instance, policy).run(), 1.0)
     return example
 
 
-def stop_example(rng: random.Random, instance: Instance) -> Example:
+def stop_example(rng: random.Random, instance: Instance, policy: Policy) -> Example:
     """A search cut at a line boundary, and the answer that it must give at once."""
-    lines = Search(rng, instance).run().lines
+    lines = Search(rng, instance, policy).run().lines
     kept = lines[: rng.randrange(len(lines))]
     example = opened(instance)
     add_chain(example, kept, 1.0)
@@ -216,9 +230,9 @@ def stop_example(rng: random.Random, instance: Instance) -> Example:
     return example
 
 
-def judge_example(rng: random.Random, instance: Instance) -> Example | None:
+def judge_example(rng: random.Random, instance: Instance, policy: Policy) -> Example | None:
     """A search cut at a line boundary, and the verdict on its state; None if this search has no such state."""
-    lines = Search(rng, instance).run().lines
+    lines = Search(rng, instance, policy).run().lines
     wanted = rng.random() < 0.5
     cuts = [i for i in range(len(lines) + 1) if within_reach(instance, lines[:i]) == wanted]
     if not cuts:
@@ -241,10 +255,10 @@ def within_reach(instance: Instance, lines: list[Line]) -> bool:
     return can_reach(lines[-1].position.state if lines else instance.numbers, instance.target)
 
 
-def revise_example(rng: random.Random, instance: Instance) -> Example | None:
+def revise_example(rng: random.Random, instance: Instance, policy: Policy) -> Example | None:
     """A wrong attempt, the user's objection, and a right attempt that tries other moves; None if the draw fails."""
-    first = Search(rng, instance).run()
-    second = Search(rng, instance, first.tried).run()
+    first = Search(rng, instance, policy).run()
+    second = Search(rng, instance, policy, first.tried).run()
     if first.solved or not second.solved:
         return None
     example = opened(instance)
@@ -257,10 +271,10 @@ def revise_example(rng: random.Random, instance: Instance) -> Example | None:
 MAKERS = {"main": main_example, "stop": stop_example, "judge": judge_example, "revise": revise_example}
 
 
-def make_example(rng: random.Random, instance: Instance) -> Example:
+def make_example(rng: random.Random, instance: Instance, policy: Policy) -> Example:
     """An example of a random kind for an instance, redrawn until it exists and fits."""
     maker = MAKERS[rng.choices(list(KINDS), list(KINDS.values()))[0]]
     while True:
-        example = maker(rng, instance)
+        example = maker(rng, instance, policy)
         if example is not None and len(example.ids) <= CONTEXT:
             return example

@@ -42,7 +42,7 @@ from language import (  # noqa: E402
     prompt_ids,
     save_tokenizer,
 )
-from traces import Example, make_example  # noqa: E402
+from traces import POLICIES, Example, Policy, make_example  # noqa: E402
 
 if TYPE_CHECKING:
     import torch
@@ -64,12 +64,12 @@ Batch = tuple["torch.Tensor", "torch.Tensor"]
 Rows = list[tuple[list[int], list[float]]]
 
 
-def examples(seed: int, rank: int, workers: int) -> Iterator[Example]:
+def examples(seed: int, policy: Policy, rank: int, workers: int) -> Iterator[Example]:
     """A worker's endless share of the examples of a seed, each of an instance that no worker has seen before."""
     rng, forbidden = random.Random(f"{seed} {rank}"), frozen_keys()
     for instance in itertools.islice(instances(Split.TRAIN, sys.maxsize, seed), rank, None, workers):
         assert instance.key not in forbidden, f"frozen instance in training: {instance.key}"
-        yield make_example(rng, instance)
+        yield make_example(rng, instance, policy)
 
 
 def batches(source: Iterator[Example], rng: random.Random, batch_tokens: int) -> Iterator[Rows]:
@@ -217,7 +217,7 @@ def work(rank: int, arguments: argparse.Namespace, meeting: str) -> None:
 
     model = begin(arguments, rank, meeting)
     optimizer = optimizer_for(model, arguments.rate)
-    source = examples(arguments.seed, rank, arguments.threads)
+    source = examples(arguments.seed, POLICIES[arguments.searches], rank, arguments.threads)
     share = arguments.batch_tokens // arguments.threads
     began = saved = time.monotonic()
     seen, losses = 0, []
@@ -265,6 +265,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the examples")
+    parser.add_argument("--searches", choices=POLICIES, default="guided", help="policy of the searches to learn from")
     parser.add_argument("--tokens", type=int, required=True, help="tokens to train on, padding not counted")
     parser.add_argument("--start", type=Path, help="folder of a model to begin with, instead of random weights")
     parser.add_argument("--threads", type=int, default=2, help="processes of one thread each")
