@@ -54,7 +54,11 @@ class Needs:
 
 
 def connect(address: str | None) -> None:
-    """Start Ray on this machine, or join the cluster at `address`. Raises ConfigError where none answers."""
+    """Start Ray on this machine, or join the cluster at `address`, else at RAY_ADDRESS as in a Ray job.
+
+    Raises ConfigError where none answers.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that its token authentication is on
     if address is None:

@@ -100,7 +100,7 @@ class Dispatch:
 
     def release(self, worker: str) -> None:
         """The worker ended in order: what it still holds is owed again, without blame."""
-        self._returned.extend(self._held.pop(worker, {}).values())
+        self._owe_again(self._held.pop(worker, {}).values())
         self._alone.discard(worker)
 
     def lost(self, worker: str) -> list[Problem]:
@@ -111,16 +111,19 @@ class Dispatch:
         if alone:
             self._closed.update(_compact(id) for id in held)
             return list(held.values())
-        for problem in held.values():
-            self._deaths[problem.id] += 1
-            suspect = self._deaths[problem.id] >= self._suspicion
-            (self._suspects if suspect else self._returned).append(problem)
+        self._deaths.update(held.keys())
+        self._owe_again(held.values())
         return []
 
     def bad_items(self) -> list[BadItem]:
         """What the source held that is no problem, since the last call."""
         bad, self._bad = self._bad, []
         return bad
+
+    def _owe_again(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            suspect = self._deaths[problem.id] >= self._suspicion
+            (self._suspects if suspect else self._returned).append(problem)
 
     def _next(self) -> Problem | None:
         if self._returned:

@@ -165,11 +165,6 @@ class Driver:
             max_seconds=settings.flush_seconds,
         )
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the run was asked to end, or reached a cap."""
-        return self._stopping is not None
-
     def stop(self, why: Ended) -> None:
         """End in order; the first reason counts."""
         self._stopping = self._stopping or why

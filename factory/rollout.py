@@ -257,7 +257,7 @@ def _node(expansion: Expansion, grown: Generation) -> Node:
     return Node(
         id=expansion.id,
         parent=expansion.parent,
-        text=grown.text,
+        text=grown.text.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text, and no table holds it
         token_ids=grown.token_ids,
         logprobs=grown.logprobs,
         origin=Origin.SAMPLED,

@@ -16,16 +16,16 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from factory.engines.base import Capabilities, EngineStats
 from factory.errors import EngineDead, classify
 from factory.rollout import Rollout, Tools
-from factory.rows import ROLLOUTS, is_right, row_tree, tree_row
+from factory.rows import ROLLOUTS, Row, is_right, row_tree, tree_row
 from factory.shards import Entry, ShardWriter, Status, Written, read_rows
 from factory.store import Store
-from factory.types import Policy, Problem, Tree
+from factory.types import Policy, Problem, StopReason, Tree
 
 log = logging.getLogger(__name__)
 
@@ -201,8 +201,11 @@ class Worker:
         return {tree.problem.id: tree for tree in trees}
 
     def _add(self, tree: Tree) -> None:
-        row = tree_row(tree, epoch=self._identity.epoch, writer=self._identity.name, closed_at=datetime.now(UTC))
-        self._shard.add(row, entry_of(tree))
+        try:
+            self._shard.add(self._row(tree), entry_of(tree))
+        except ValueError as error:  # text or numbers that no table can hold: the tree is lost, its problem is not
+            tree = replace(tree, nodes=(), stop=StopReason.ERROR, error=classify(error))
+            self._shard.add(self._row(tree), entry_of(tree))
         self._tally.count(tree)
         if self._shard.due():
             self._wake.set()
@@ -225,11 +228,11 @@ class Worker:
         shard = self._writer("journal")
         for tree in trees:
             if tree.nodes:
-                row = tree_row(
-                    tree, epoch=self._identity.epoch, writer=self._identity.name, closed_at=datetime.now(UTC)
-                )
-                shard.add(row, entry_of(tree))
+                shard.add(self._row(tree), entry_of(tree))
         await self._flush(shard)
+
+    def _row(self, tree: Tree) -> Row:
+        return tree_row(tree, epoch=self._identity.epoch, writer=self._identity.name, closed_at=datetime.now(UTC))
 
     def _writer(self, table: str) -> ShardWriter:
         me = self._identity

@@ -10,6 +10,7 @@ Rates and means are of this invocation. `Meter` alone knows a clock; everything 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -163,7 +164,8 @@ def _safely(draw: Callable[[], RenderableType]) -> RenderableType:
 @contextlib.contextmanager
 def _lines(progress: Progress, every: float) -> Iterator[None]:
     done = threading.Event()
-    thread = threading.Thread(target=_write_lines, args=(progress, every, done), name="progress", daemon=True)
+    work = functools.partial(_write_lines, progress, sys.stderr, every, done)
+    thread = threading.Thread(target=work, name="progress", daemon=True)
     thread.start()
     try:
         yield
@@ -172,13 +174,13 @@ def _lines(progress: Progress, every: float) -> Iterator[None]:
         thread.join(JOIN_SECONDS)
 
 
-def _write_lines(progress: Progress, every: float, done: threading.Event) -> None:
+def _write_lines(progress: Progress, stderr: TextIO, every: float, done: threading.Event) -> None:
     meter = Meter(progress)
     try:
         meter.read()
         while not done.wait(every):
-            print(line(progress, meter.read()), file=sys.stderr, flush=True)
-        print(line(progress, meter.read()), file=sys.stderr, flush=True)
+            print(line(progress, meter.read()), file=stderr, flush=True)
+        print(line(progress, meter.read()), file=stderr, flush=True)
     except Exception:  # stderr is closed or full: nobody reads this, and the run is more important
         log.debug("no progress can be written", exc_info=True)
 

@@ -120,7 +120,10 @@ def _print_lines(lines: Iterator[str]) -> None:
 
 
 def _ending(summary: Summary) -> Iterator[str]:
-    yield "nothing was owed: every problem of the source is closed" if summary.did_nothing else _ENDINGS[summary.ended]
+    nothing = summary.did_nothing and not summary.owed
+    yield "nothing was owed: every problem of the source is closed" if nothing else _ENDINGS[summary.ended]
+    if summary.owed:
+        yield f"{summary.owed:,} problems are owed; {summary.journaled:,} of them have finished attempts in the journal"
     if summary.duplicates:
         yield f"{summary.duplicates:,} problems of the source are repetitions of earlier ones and were left out"
     yield ""

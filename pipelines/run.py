@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import os
@@ -62,6 +63,10 @@ class Summary:
     """Nothing was owed."""
     duplicates: int = 0
     """Problems of the source that were merged with an earlier one."""
+    owed: int | None = None
+    """Problems still to be closed; None where the source does not tell how many it has."""
+    journaled: int = 0
+    """How many of those have finished generations in the journal."""
 
     @property
     def exit_status(self) -> int:
@@ -76,7 +81,9 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
     refuse_if_owned(store)
     dispatch, _ = _owed(store, recipe, options)
     if not dispatch.prime():
-        return _finish(store, recipe, config)
+        return _finish(store, recipe, config, Ended.FINISHED)
+    if _is_spent(store, recipe):
+        return _finish(store, recipe, config, Ended.CAPPED)
     _check_server(recipe)
     with _cluster(recipe):
         store.probe()
@@ -87,8 +94,9 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
             # Again, now that nobody else can commit; the first look was to start nothing in vain.
             dispatch, items = _owed(store, recipe, options)
             ended = _search(store, lease, recipe, config, dispatch, report)
-            refine(store, lease, recipe.prune, config)
-    return Summary(store.url, ended, did_nothing=False, duplicates=items.duplicates)
+            if ended is not Ended.INTERRUPTED:  # who stops a run waits for nothing that can be done later
+                refine(store, lease, recipe.prune, config)
+    return _summary(store, recipe, ended, did_nothing=False, duplicates=items.duplicates)
 
 
 def dry_run(recipe: Recipe) -> str:
@@ -109,14 +117,25 @@ def _owed(store: Store, recipe: Recipe, options: Options) -> tuple[Dispatch, Uni
     return Dispatch(build.dispatchable(items), closed, recipe.run.tries), items
 
 
-def _finish(store: Store, recipe: Recipe, config: dict[str, Any]) -> Summary:
-    """Nothing is owed: at most the refinement differs from what is there, or was not finished."""
-    if is_refined(store, recipe.prune):
-        return Summary(store.url, Ended.FINISHED, did_nothing=True)
-    with owned(store) as lease:
-        store_config(store, config)
-        refine(store, lease, recipe.prune, config)
-    return Summary(store.url, Ended.FINISHED, did_nothing=True)
+def _is_spent(store: Store, recipe: Recipe) -> bool:
+    """Whether the cap on tokens was reached before this invocation."""
+    cap = recipe.budget.tokens
+    return cap is not None and progress_before(store, recipe).tokens_before >= cap
+
+
+def _finish(store: Store, recipe: Recipe, config: dict[str, Any], ended: Ended) -> Summary:
+    """Nothing is to be searched: at most the refinement differs from what is there, or was not finished."""
+    if not is_refined(store, recipe.prune):
+        with owned(store) as lease:
+            store_config(store, config)
+            refine(store, lease, recipe.prune, config)
+    return _summary(store, recipe, ended, did_nothing=True)
+
+
+def _summary(store: Store, recipe: Recipe, ended: Ended, *, did_nothing: bool, duplicates: int = 0) -> Summary:
+    before = progress_before(store, recipe)
+    owed = None if before.total is None else before.total - before.closed_before
+    return Summary(store.url, ended, did_nothing, duplicates, owed, len(open_trees(store)))
 
 
 @contextlib.contextmanager
@@ -159,17 +178,18 @@ def _search(
 
 async def _drive(driver: Driver, report: Reporter) -> Ended:
     loop = asyncio.get_running_loop()
+    signals = itertools.count(1)
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _interrupted, driver)
+        loop.add_signal_handler(number, lambda: _interrupted(driver, next(signals)))
     with report(driver.progress):
         return await driver.run()
 
 
-def _interrupted(driver: Driver) -> None:
+def _interrupted(driver: Driver, times: int) -> None:
     """The first signal ends the run in order, the second at once."""
-    if driver.stopping:
+    if times > 1:
         log.error("stopped at once: what was not committed is owed")
-        os._exit(130)
+        os._exit(EXIT_STATUS[Ended.INTERRUPTED])
     log.warning("stopping: cancelling what is in flight and committing what is finished; once more stops at once")
     driver.stop(Ended.INTERRUPTED)
 

@@ -37,7 +37,8 @@ def _sums(store: Store, states: dict[str, State]) -> Counter[str]:
     sums: Counter[str] = Counter()
     for sidecar in iter_sidecars(store, "rollouts"):
         for entry in sidecar.entries:
-            if states[entry.problem_id].shard == sidecar.name:
+            state = states.get(entry.problem_id)  # None for what was committed since the states were read
+            if state is not None and state.shard == sidecar.name:
                 sums.update(entry.counters)
     return sums
 

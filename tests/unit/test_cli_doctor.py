@@ -1,6 +1,7 @@
 """`factory doctor`: each thing that can be in the way, put there; and what it must not do while it looks."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ class Memory(NamedTuple):
 def _able(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which the demo runs, whatever this one is; no variables of the person who tests."""
     monkeypatch.setenv("COLUMNS", "100")
-    for name in [*module.SETTINGS, *(name for name in module.os.environ if "KEY" in name or "TOKEN" in name)]:
+    for name in [*module.SETTINGS, *(name for name in os.environ if "KEY" in name or "TOKEN" in name)]:
         monkeypatch.delenv(name, raising=False)
     has(monkeypatch, INSTALLED)
     gpus(monkeypatch)

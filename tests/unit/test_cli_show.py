@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from factory.errors import StorageError, UserError
-from factory.types import NodeState, Origin, Removal, Span, StopReason, Transcript, Tree
+from factory.types import NodeState, Origin, Problem, Removal, Span, StopReason, Transcript
 from pipelines.report import visible
 from pipelines.show import marked, pieces, show
 from tests.unit import run_folders as make
@@ -174,15 +174,10 @@ def test_only_ten_problems_stand_in_the_table(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_prompt_that_could_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = make.failed(make.problem(A), "SourceError: line 3")
-    bare = Tree(**{**{name: getattr(bad, name) for name in Tree.__slots__}, "problem": _bare(A)})
-    run = make.write_run(tmp_path / "run", [[bare]])
+    nothing = Problem(A, messages=(), reference=None, checks=(), source="")
+    run = make.write_run(tmp_path / "run", [[make.failed(nothing, "SourceError: line 3")]])
     assert "SourceError: line 3" in shown(capsys, run)
     assert f"problem {A}" in shown(capsys, run, A)
-
-
-def _bare(id: str) -> make.Problem:
-    return make.Problem(id, messages=(), reference=None, checks=(), source="")
 
 
 # --- trees

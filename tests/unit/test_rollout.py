@@ -406,6 +406,35 @@ async def test_a_request_is_cancelled_once() -> None:
     nothing_runs(shared, engine)
 
 
+async def test_a_cancellation_while_an_error_is_cleaned_up_loses_no_answer() -> None:
+    class Engine(ScriptedEngine):
+        """Takes its time to abort a request, as a server does."""
+
+        aborting = asyncio.Event()
+
+        async def generate(self, prompt: Prompt, request: Request) -> Generation:
+            try:
+                return await super().generate(prompt, request)
+            except asyncio.CancelledError:
+                self.aborting.set()
+                await turns(50)
+                raise
+
+    engine = Engine(saying({1: Reply("", error="no memory"), 2: "x" * 99, 3: Reply("yes", turns=NEVER)}))
+    await engine.start()
+    shared = tools(engine, all_of(3))
+    rollout = Rollout(problem(1), shared)
+    run = asyncio.create_task(rollout.run())
+    await engine.aborting.wait()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert ids(rollout.snapshot().nodes) == [2]
+    assert shared.load.outstanding == 0
+    await turns(60)
+    nothing_runs(shared, engine)
+
+
 async def test_the_load_is_told_of_every_change() -> None:
     engine = await engine_saying({1: "yes", 2: "no"})
     shared = tools(engine, all_of(2))
