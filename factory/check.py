@@ -2,8 +2,9 @@
 
 It holds the promises of the other storage modules against the files: each committed shard has its sidecar's bytes,
 digest, rows, schema and problems; no problem is committed twice; every right leaf that counts has become rows of each
-refinement that read its shard; a kept transcript was found right after pruning; the card names exactly the committed
-shards. What lies in the folder without counting is noted, not wrong: crashes leave such files.
+refinement that read its shard; a kept transcript was found right after pruning; the card names exactly the shards that
+were committed when it was written. What lies in the folder without counting is noted, not wrong: crashes leave such
+files.
 
 It changes nothing, needs no lease, and may run beside a driver (shards committed after it began are not looked at). It
 holds one source shard and the shards made from it at a time, and some bytes for each problem.
@@ -178,7 +179,9 @@ def _refined(
     report.errors.extend(
         f"{where}: transcript {id} is there {number} times" for id, number in seen.items() if number > 1
     )
-    if trees is not None and all(rows is not None for _, rows in loaded):
+    # Transcripts are committed last: without them a driver has not come further yet, or was killed on its way.
+    whole = any(sidecar.table.startswith("transcripts/") for sidecar in shards)
+    if whole and trees is not None and all(rows is not None for _, rows in loaded):
         missing = sorted(_right(trees.values()) - leaves)
         report.errors.extend(f"{where}: right leaf {leaf} of problem {id} has no row" for id, leaf in missing)
 
@@ -273,14 +276,19 @@ def _card(store: Store, committed: dict[str, list[Sidecar]], report: Report) -> 
         return
     for kind, named in (("transcripts", card.transcripts), ("rejected", card.rejected)):
         shards = committed.get(f"{kind}/{card.refinement}", [])
-        report.errors.extend(_card_faults(named, [sidecar.path for sidecar in shards]))
+        _compare(named, [sidecar.path for sidecar in shards], report)
     sources = {sidecar.source for sidecar in committed.get(f"transcripts/{card.refinement}", [])}
     if behind := sum(sidecar.name not in sources for sidecar in committed["rollouts"]):
         report.notes.append(f"{behind} shards of rollouts are not in the current refinement yet: refine again")
 
 
-def _card_faults(named: Sequence[str], committed: Sequence[str]) -> Iterator[str]:
-    for path in sorted(set(named) - set(committed)):
-        yield f"{CARD} names {path}, which is not committed"
-    for path in sorted(set(committed) - set(named)):
-        yield f"{CARD} does not name {path}, which is committed: refine again to rewrite it"
+def _compare(named: Sequence[str], committed: Sequence[str], report: Report) -> None:
+    """What a card names, and what is committed, in that order: what came after the card is in none of its lists."""
+    report.errors.extend(f"{CARD} names {path}, which is not committed" for path in sorted(set(named) - set(committed)))
+    late = 1 + max((index for index, path in enumerate(committed) if path in set(named)), default=-1)
+    report.errors.extend(
+        f"{CARD} does not name {path}, which is committed: refine again to rewrite it"
+        for path in sorted(set(committed[:late]) - set(named))
+    )
+    if committed[late:]:
+        report.notes.append(f"{CARD} is older than {committed[late]}, and names no later one: refine again")

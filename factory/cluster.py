@@ -2,7 +2,7 @@
 
 A worker is one async actor with its engine inside. Ray does not restart it (`max_restarts=0`): the driver replaces it,
 so that what it held is given back first. An actor dies with the driver's job, and an engine's processes with the actor.
-Ray's own usage reports are off.
+Ray's own usage reports are off. A Ray that is started here ends with the driver, also when that is killed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import logging
 import math
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from factory import guard
 from factory.driver import Handle, WorkerLost
 from factory.engines.base import Engine
 from factory.errors import ConfigError, EngineDead, StorageError
@@ -62,6 +65,7 @@ def connect(address: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that its token authentication is on
     if address is None:
+        _guard.start()
         ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return
     _probe(address)
@@ -75,6 +79,31 @@ def connect(address: str | None) -> None:
 def disconnect() -> None:
     """Leave the cluster; a Ray that `connect` started ends with all of its processes."""
     ray.shutdown()
+    _guard.dismiss()
+
+
+class _Guard:
+    """The process that ends what is left of Ray, should this process be killed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def dismiss(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.communicate(guard.IN_ORDER)
+
+
+_guard = _Guard()
 
 
 def _probe(address: str) -> None:

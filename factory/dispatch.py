@@ -36,7 +36,8 @@ class Dispatch:
     def __init__(self, items: Iterable[Problem | BadItem], closed: Collection[str], suspicion: int) -> None:
         self._items: Iterator[Problem | BadItem] = iter(items)
         self._closed = {_compact(id) for id in closed}
-        self._suspicion = suspicion
+        self.suspicion = suspicion
+        """Deaths of workers at which a problem may be present before it is run alone."""
         self._returned: deque[Problem] = deque()
         self._suspects: deque[Problem] = deque()
         self._held: dict[str, dict[str, Problem]] = {}
@@ -122,7 +123,7 @@ class Dispatch:
 
     def _owe_again(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
-            suspect = self._deaths[problem.id] >= self._suspicion
+            suspect = self._deaths[problem.id] >= self.suspicion
             (self._suspects if suspect else self._returned).append(problem)
 
     def _next(self) -> Problem | None:

@@ -38,7 +38,11 @@ BEAT_SECONDS = 0.25
 FROZEN_SECONDS = 120.0
 """How long a worker may be silent beyond that before it is taken for dead."""
 MAX_FRUITLESS_STARTS = 3
-"""Workers in a row, in one place, that died before they finished anything: then the run ends, saying why."""
+"""Workers in a row, in one place, that died before they were given or finished anything: then the run ends, saying why.
+
+One that dies with problems in hand may have died of one of them: it takes as many deaths as make a suspect, and one
+more for each that is to blame, until the others go on. So with problems in hand that many more are borne.
+"""
 
 
 class WorkerLost(FactoryError):
@@ -153,6 +157,7 @@ class Driver:
         self._commits = asyncio.Lock()
         self._reports: dict[str, Report] = {}
         self._policy: Policy | None = None
+        self._finished = 0  # problems that workers closed; errors that only the driver knows of are none
         self._start = self._ticked = time.monotonic()
         self.progress = Progress()
         self._shard = ShardWriter(
@@ -216,18 +221,19 @@ class Driver:
 
     async def _serve(self, slot: int) -> None:
         """Keep one worker alive in this place while there is work."""
-        deaths = fruitless = 0
+        deaths = fruitless = unused = 0
         while not self._over():
             name = f"w{slot:03d}r{deaths:03d}"
-            before = self.progress.committed
+            before = self._finished
             try:
                 await self._employ(self._pool.spawn(name))
             except WorkerLost as error:
                 log.warning("worker %s is lost: %s", name, error)
                 deaths += 1
-                fruitless = 0 if self.progress.committed > before else fruitless + 1
+                fruitless = 0 if self._finished > before else fruitless + 1
+                unused = 0 if self._finished > before or self._dispatch.holds(name) else unused + 1
                 await self._mourn(name)
-                if fruitless >= MAX_FRUITLESS_STARTS:
+                if unused >= MAX_FRUITLESS_STARTS or fruitless >= MAX_FRUITLESS_STARTS + self._dispatch.suspicion:
                     reason = f"{fruitless} workers in a row died before they finished anything; the last one: {error}"
                     raise EngineDead(reason) from None
 
@@ -298,6 +304,7 @@ class Driver:
                 self._journal.update((entry.problem_id, written.name) for entry in written.entries)
             else:
                 self._dispatch.close(worker.name, [entry.problem_id for entry in written.entries])
+                self._finished += len(written.entries)
         self._observe(worker.name, report)
 
     def _observe(self, name: str, report: Report) -> None:

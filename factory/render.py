@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from factory.engines.base import Prompt
-from factory.errors import ConfigError
+from factory.errors import ConfigError, SourceError
 from factory.types import Message
 
 TURN_START, TURN_NAMED = "\x02", "\x03"
@@ -93,11 +93,19 @@ class TemplateRenderer:
         turns = [{"role": message.role, "content": message.content} for message in full]
         # One at a time: the tokenizer's Rust core may not be borrowed by two threads while its options are set.
         with self._lock:
+            ids = self._tokenizer.encode(self._text(turns), add_special_tokens=False)
+        return Prompt(full, tuple(ids))
+
+    def _text(self, turns: list[dict[str, str]]) -> str:
+        from jinja2 import TemplateError
+
+        try:
             text = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=True, **self._template_args
             )
-            ids = self._tokenizer.encode(text, add_special_tokens=False)
-        return Prompt(full, tuple(ids))
+        except TemplateError as error:
+            raise SourceError(f"the chat template of {self._model!r} refuses a problem: {error}") from error
+        return str(text)
 
 
 def _load_tokenizer(model: str) -> Any:

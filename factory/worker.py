@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from factory.engines.base import Capabilities, EngineStats
-from factory.errors import EngineDead, classify
+from factory.errors import ConfigError, CorruptShard, EngineDead, classify
 from factory.rollout import Rollout, Tools
 from factory.rows import ROLLOUTS, Row, is_right, row_tree, tree_row
 from factory.shards import Entry, ShardWriter, Status, Written, read_rows
@@ -106,6 +106,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._dead: str | None = None
+        self._mistake: ConfigError | None = None
         self._shard = self._writer("rollouts")
         self._feeder = asyncio.create_task(self._feed())
 
@@ -117,15 +118,21 @@ class Worker:
     async def poll(self, seconds: float, hungry: bool) -> Report:
         """What happened, as soon as something did that the driver must know, or after `seconds`.
 
-        `hungry`: the driver has problems to give, so room for one is news.
+        `hungry`: the driver has problems to give, so room for one is news. Raises ConfigError if the engine refuses
+        what the recipe asks of every request.
         """
         deadline = time.monotonic() + seconds
-        while not self._news(hungry) and (left := deadline - time.monotonic()) > 0:
+        while True:
             self._wake.clear()
+            if self._shard.due() or (self._idle and not hungry):  # nothing more will come: do not wait for more rows
+                await self._flush(self._shard)
+            left = deadline - time.monotonic()
+            if self._mistake is not None:
+                raise self._mistake
+            if self._news(hungry) or left <= 0:
+                return self._report()
             with contextlib.suppress(TimeoutError):  # a quiet worker still flushes by time and reports its counters
                 await asyncio.wait_for(self._wake.wait(), min(left, self._limits.flush_seconds))
-            await self._flush_if_due()
-        return self._report()
 
     async def drain(self) -> Report:
         """Write out what is finished, however little."""
@@ -151,17 +158,36 @@ class Worker:
             await load.changed.wait()
             load.changed.clear()
             while self._queue and not self._dead and load.outstanding < places:
-                task = asyncio.create_task(self._work(self._queue.popleft()))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                await self._begin(self._queue[0])
                 await asyncio.sleep(0)  # lets the rollout ask for its first generations, so that they count
             if self._room():
                 self._wake.set()
 
-    async def _work(self, assignment: Assignment) -> None:
-        problem = assignment.problem
+    async def _begin(self, assignment: Assignment) -> None:
+        """Start the problem at the head of the queue, which it leaves once its journal is read."""
         try:
-            tree = await self._tree(problem, await self._recall(assignment))
+            before = await self._recall(assignment)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next worker may fare better
+            log.warning("cannot read journal shard %s: %s", assignment.journal, classify(error))
+            self._die(f"the worker cannot read journal shard {assignment.journal}: {classify(error)}")
+            return
+        self._queue.popleft()
+        task = asyncio.create_task(self._work(assignment.problem, before))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._idle:
+            self._wake.set()
+
+    async def _work(self, problem: Problem, before: Tree | None) -> None:
+        try:
+            tree = await self._tree(problem, before)
+        except ConfigError as error:  # no problem's fault: every other would fail in the same way
+            self._mistake = error
+            self._die(classify(error))
+            return
         except EngineDead as error:
             self._die(classify(error))
             return  # the rollout stays in the table: `stop` journals what it has
@@ -180,7 +206,7 @@ class Worker:
             rollout = self._rollouts[problem.id] = Rollout(problem, self._tools, recorded, tries)
             try:
                 return await rollout.run()
-            except EngineDead:
+            except (EngineDead, ConfigError):
                 raise
             except Exception as error:  # noqa: BLE001 - a bad rollout is data: whatever fails a problem fails it alone
                 log.warning("try %d of problem %s failed: %s", tries, problem.id, classify(error))
@@ -197,7 +223,11 @@ class Worker:
         return self._recalled[assignment.journal].pop(assignment.problem.id, None)
 
     def _journaled(self, name: str) -> dict[str, Tree]:
-        trees = (row_tree(row) for row in read_rows(self._store, "journal", name))
+        try:
+            trees = [row_tree(row) for row in read_rows(self._store, "journal", name)]
+        except (FileNotFoundError, CorruptShard) as error:
+            log.warning("journal shard %s is lost, its trees begin anew: %s", name, classify(error))
+            trees = []
         return {tree.problem.id: tree for tree in trees}
 
     def _add(self, tree: Tree) -> None:
@@ -214,10 +244,6 @@ class Worker:
         self._dead = self._dead or reason
         self._wake.set()
 
-    async def _flush_if_due(self) -> None:
-        if self._shard.due():
-            await self._flush(self._shard)
-
     async def _flush(self, shard: ShardWriter) -> None:
         async with self._flushing:
             written = await asyncio.to_thread(shard.flush)
@@ -228,7 +254,10 @@ class Worker:
         shard = self._writer("journal")
         for tree in trees:
             if tree.nodes:
-                shard.add(self._row(tree), entry_of(tree))
+                try:
+                    shard.add(self._row(tree), entry_of(tree))
+                except ValueError as error:  # what no table can hold is lost, and nothing else with it
+                    log.warning("the open tree of problem %s cannot be stored: %s", tree.problem.id, classify(error))
         await self._flush(shard)
 
     def _row(self, tree: Tree) -> Row:
@@ -246,6 +275,10 @@ class Worker:
             max_seconds=self._limits.flush_seconds,
         )
 
+    @property
+    def _idle(self) -> bool:
+        return not (self._queue or self._tasks)
+
     def _room(self) -> int:
         """Problems wanted: a sixteenth of the engine's places waits here, so that no place waits for the driver."""
         reserve = max(4, self._tools.engine.capabilities.max_running // 16)
@@ -261,7 +294,7 @@ class Worker:
             written=written,
             room=self._room(),
             trees=len(self._rollouts),
-            idle=not (self._queue or self._tasks),
+            idle=self._idle,
             attempts=tally.attempts,
             right=tally.right,
             solved=tally.solved,

@@ -34,7 +34,8 @@ def stored_config(store: Store) -> dict[str, Any]:
 def refuse_other_run(store: Store, config: dict[str, Any]) -> None:
     """Raise ConfigError, naming the keys, for a folder whose config makes it another run."""
     if not store.exists(CONFIG):
-        if store.names("") or store.folders(""):
+        # A driver that was killed before it came to the config leaves its lease, or the probe of the disk.
+        if store.names("") or any(name != "lease" and not name.startswith("probe-") for name in store.folders("")):
             raise StorageError(f"{store.url} is not empty and no run: choose another folder for --out")
         return
     if lines := differences(stored_config(store), config):

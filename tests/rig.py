@@ -7,8 +7,9 @@ which is `<problem id>/<node id>`. An attempt that ends with `yes` is right, wit
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -124,6 +125,16 @@ def script(turns: Callable[[int, int], int] = lambda _, __: 0) -> Callable[[Prom
         return Reply(answers(number, node), turns=turns(number, node))
 
     return reply
+
+
+async def alone() -> AsyncIterator[None]:
+    """As a fixture: what a failed test leaves running ends with it, and does not fail the next."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def started(engine: ScriptedEngine) -> ScriptedEngine:

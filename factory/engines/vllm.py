@@ -136,7 +136,7 @@ class VllmEngine:
         self._vllm: Any = None
         self._end_texts: dict[tuple[int, bool], str] = {}
         self._children: list[Any] = []
-        self._closed = False
+        self._closed = threading.Event()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -156,18 +156,24 @@ class VllmEngine:
         )
 
     async def start(self) -> None:
-        if self._llm is not None or self._closed:
+        if self._llm is not None or self._closed.is_set():
             raise EngineDead("vllm engine: it can be started only once")
         self._set_environment()
         try:
-            self._llm = await asyncio.to_thread(self._build)
+            llm = await asyncio.to_thread(self._load)
         except asyncio.CancelledError:
-            self._closed = True  # the thread goes on and ends what it has built
+            self._closed.set()  # the thread goes on, and ends what it has built
             raise
-        self._vllm = _Names()
-        # Asked once and remembered by vLLM: asked later, a core that dies meanwhile would leave the caller waiting.
-        await self._llm.get_supported_tasks()
-        self._capabilities = _actual(self._llm.vllm_config)
+        if self._closed.is_set():
+            await asyncio.to_thread(self._shut_down, llm)
+            raise EngineDead("vllm engine: it was closed while it started")
+        self._llm, self._vllm = llm, _Names()
+        try:
+            # Asked once and remembered by vLLM: asked later, a core that dies meanwhile would leave the caller waiting.
+            await llm.get_supported_tasks()
+        except self._vllm.EngineDeadError as error:
+            raise EngineDead(f"vllm engine: the engine core of {self._model!r} died") from error
+        self._capabilities = _actual(llm.vllm_config)
 
     def _set_environment(self) -> None:
         defaults = dict(ENVIRONMENT)
@@ -178,8 +184,14 @@ class VllmEngine:
         os.environ.update(self._environment)
         os.environ.update(FIXED)
 
-    def _build(self) -> Any:
+    def _load(self) -> Any:
         """Load the model; in a thread of its own, so that the event loop goes on."""
+        llm = self._build()
+        if self._closed.is_set():
+            self._shut_down(llm)
+        return llm
+
+    def _build(self) -> Any:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         config, quiet = self._configure()
@@ -191,8 +203,6 @@ class VllmEngine:
         except Exception as error:  # vllm tells its reasons in its log; nothing can be mended from here
             raise EngineDead(f"vllm engine: {self._model!r} did not start: {_one_line(error)}") from error
         self._children = [child for child in _descendants() if child not in before]
-        if self._closed:
-            self._shut_down(llm)
         return llm
 
     def _configure(self) -> tuple[Any, bool]:
@@ -212,7 +222,9 @@ class VllmEngine:
 
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
         if self._llm is None:
-            raise EngineDead("vllm engine: it is closed" if self._closed else "vllm engine: it was not started")
+            raise EngineDead(
+                "vllm engine: it is closed" if self._closed.is_set() else "vllm engine: it was not started"
+            )
         if prompt.token_ids is None:
             raise EngineError("vllm engine: the prompt has no token ids")
         params = self._params(request)
@@ -302,7 +314,7 @@ class VllmEngine:
         return self._end_texts[key]
 
     async def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         llm, self._llm = self._llm, None
         if llm is None:
             return
@@ -395,8 +407,8 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> No
             raise ConfigError(f"vllm engine: no {what} {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
 
 
-def _nothing() -> None:
-    pass
+def _nothing(timeout: float | None = None) -> None:
+    """Stands in for the shutdown of an engine that is shut down."""
 
 
 def _one_line(error: BaseException) -> str:

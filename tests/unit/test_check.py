@@ -14,8 +14,8 @@ import pytest
 from factory.check import Report, check
 from factory.errors import StorageError
 from factory.lease import Lease, acquire
-from factory.rows import ROLLOUTS, SCHEMA_VERSION, Row, transcript_row
-from factory.shards import Sidecar, dump_sidecar, parse_sidecar, sidecar_path
+from factory.rows import REJECTED, ROLLOUTS, SCHEMA_VERSION, Row, transcript_row
+from factory.shards import ShardWriter, Sidecar, commit, dump_sidecar, parse_sidecar, sidecar_path
 from factory.store import Store
 from factory.types import Outcome
 from tests.unit.test_rows import make_row, make_transcript, make_tree
@@ -136,9 +136,8 @@ def test_a_file_that_never_was_parquet(store: Store) -> None:
 
 def test_an_unreadable_sidecar(store: Store) -> None:
     store.put(f"{KEPT}.json", b'{"table": ')
-    assert f"{KEPT}.json is no sidecar" in errors(store, 3)
-    assert "right leaf 1 of problem p1 has no row" in errors(store, 3)
-    assert f"README.md names {KEPT}.parquet, which is not committed" in errors(store, 3)
+    assert f"{KEPT}.json is no sidecar" in errors(store, 2)
+    assert f"README.md names {KEPT}.parquet, which is not committed" in errors(store, 2)
 
 
 def test_a_sidecar_of_another_shard(store: Store) -> None:
@@ -243,6 +242,21 @@ def test_a_right_leaf_that_became_nothing(store: Store, lease: Lease) -> None:
 def test_a_right_leaf_may_be_rejected(store: Store, lease: Lease) -> None:
     commit_transcripts(store, lease, ONE, [make_transcript("p1", 1, rejection="duplicate")], digest="d2")
     assert check(store.url).ok
+
+
+def test_a_refinement_that_was_killed_between_its_two_tables(store: Store, lease: Lease) -> None:
+    written = ShardWriter(store, "rejected/d2", REJECTED, lease.epoch, "w0").flush(empty=True)
+    assert written is not None
+    commit(store, lease, written, config_digest="c", source=ONE)
+    assert check(store.url).ok
+
+
+def test_a_card_that_is_older_than_a_shard(store: Store, lease: Lease) -> None:
+    commit_trees(store, lease, [make_tree("p9", Outcome.FAIL)])
+    commit_transcripts(store, lease, "part-000001-w0-000003", [])
+    report = check(store.url)
+    assert report.ok
+    assert any("README.md is older than" in note for note in report.notes)
 
 
 def test_a_transcript_of_another_shards_problem(store: Store, lease: Lease) -> None:

@@ -29,10 +29,12 @@ from factory.types import (
     Verdict,
 )
 from factory.verifiers.base import verdicts
-from tests.rig import POLICY, Says, judge, node_of, problem, started, tools
+from tests.rig import POLICY, Says, alone, judge, node_of, problem, started, tools
 
 NEVER = 10**9
 """Event-loop turns: longer than any test."""
+
+_alone = pytest.fixture(autouse=True)(alone)
 
 Says_ = dict[int, str | Reply]
 
@@ -94,6 +96,14 @@ async def test_a_cut_attempt_is_kept_and_not_judged() -> None:
     assert (cut.state, cut.verdicts, cut.counted) == (NodeState.TRUNCATED, (), True)
     assert len(cut.text) == POLICY.sampling.max_tokens
     assert (whole.state, whole.outcome) == (NodeState.FINISHED, Outcome.PASS)
+
+
+async def test_half_a_surrogate_pair_becomes_text() -> None:
+    """Some servers send such, and no table holds it."""
+    engine = await engine_saying({1: "\ud800 yes"})
+    (node,) = (await Rollout(problem(1), tools(engine, all_of(1))).run()).nodes
+    assert node.text == "? yes"
+    assert node.outcome is Outcome.PASS
 
 
 async def test_the_cost_is_the_sum_over_the_nodes() -> None:

@@ -191,7 +191,7 @@ def test_an_answer_is_right_only_with_each_number_once() -> None:
 # --- examples
 
 
-def some(kind: str, count: int, policy: str = "guided") -> list[tuple[Instance, Any]]:
+def some(kind: str, count: int, policy: str = "persistent") -> list[tuple[Instance, Any]]:
     """Examples of one kind."""
     rng = random.Random(5)
     made = [(i, traces.MAKERS[kind](rng, i, traces.POLICIES[policy])) for i in instances(Split.TRAIN, count, seed=11)]
@@ -208,7 +208,7 @@ def learned(example: Any) -> str:
     return text_of([i for i, w in zip(example.ids, example.weights, strict=True) if w])
 
 
-@pytest.mark.parametrize("policy", ["wandering", "guided"])
+@pytest.mark.parametrize("policy", ["wandering", "persistent"])
 def test_searches_are_legal_end_as_they_should_and_often_fail(policy: str) -> None:
     solved = []
     for instance, example in some("main", 300, policy):
@@ -220,7 +220,7 @@ def test_searches_are_legal_end_as_they_should_and_often_fail(policy: str) -> No
         assert ("\ndone\n" in completion) == language.is_right(instance, answer)
         assert learned(example) == completion.replace("\nwait\n", "\n")
         solved.append(language.is_right(instance, answer))
-    assert 0.78 < sum(solved) / len(solved) < 0.9
+    assert 0.8 < sum(solved) / len(solved) < 0.95
 
 
 def test_a_cue_asks_for_an_answer_that_is_right() -> None:
