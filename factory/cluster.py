@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -64,16 +65,33 @@ def connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns that its token authentication is on
+    # Ray prints what its daemons report, such as the end of a worker, to stdout, where results belong.
+    ray._private.worker.print_to_stdstream = _log_report
     if address is None:
         _guard.start()
-        ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        _init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return
     _probe(address)
     try:
-        ray.init(address=address, **quiet)
+        _init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"no Ray cluster answers at {address}: {first}") from None
+
+
+def _init(**arguments: Any) -> None:
+    """Start or join Ray, and keep SIGTERM what it was: Ray's own handler would exit with status 15."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**arguments)
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _log_report(data: Mapping[str, Any], *_: object, **__: object) -> None:
+    log.info("Ray reports: %s", " ".join(data["lines"]))
 
 
 def disconnect() -> None:
@@ -114,9 +132,21 @@ def _probe(address: str) -> None:
     if not colon or not port.isdigit():
         raise ConfigError(f"run.address = {address!r}: write it as HOST:PORT, or 'auto' for this machine's")
     try:
-        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=PROBE_SECONDS) as connection:
+            speaks = _speaks_grpc(connection)
     except OSError as error:
         raise ConfigError(f"no Ray cluster answers at {address}: {error}; start one or correct run.address") from None
+    if not speaks:
+        raise ConfigError(f"no Ray cluster answers at {address}: another program does; correct run.address")
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether a server greets as those of HTTP/2 do: with settings, as soon as it has read ours, which are empty."""
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return True  # it expects another greeting, and Ray's own error says what is wrong with it
+    empty_settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + empty_settings)
+    return connection.recv(9, socket.MSG_WAITALL)[3:4] == b"\x04"
 
 
 def has_gpus() -> bool:
@@ -183,9 +213,6 @@ class WorkerActor:
     async def poll(self, seconds: float, hungry: bool) -> Report:
         return await self._running.poll(seconds, hungry)
 
-    async def drain(self) -> Report:
-        return await self._running.drain()
-
     async def stop(self) -> Report:
         return await self._running.stop()
 
@@ -228,9 +255,6 @@ class RayHandle(Handle):
 
     async def poll(self, seconds: float, hungry: bool) -> Report:
         return await _reply(self._actor.poll.remote(seconds, hungry))
-
-    async def drain(self) -> Report:
-        return await _reply(self._actor.drain.remote())
 
     async def stop(self) -> Report:
         return await _reply(self._actor.stop.remote())

@@ -57,7 +57,6 @@ class Handle(Protocol):
     async def start(self) -> Hello: ...
     async def submit(self, assignments: Sequence[Assignment]) -> None: ...
     async def poll(self, seconds: float, hungry: bool) -> Report: ...
-    async def drain(self) -> Report: ...
     async def stop(self) -> Report: ...
 
     async def close(self) -> None:
@@ -183,7 +182,9 @@ class Driver:
             await self._commit_own()
         finally:
             await _cancel([heart, *slots])
-        return Ended.FINISHED if self._dispatch.drained else self._stopping or Ended.FINISHED
+        # A source tells its end only when it is asked for more than it has.
+        owed = not self._dispatch.drained and self._dispatch.prime()
+        return self._stopping or Ended.FINISHED if owed else Ended.FINISHED
 
     async def _watch(self, heart: asyncio.Task[None], slots: set[asyncio.Task[None]]) -> None:
         """Wait for every slot. One that keeps dying is only fatal when no other goes on; any other error is at once."""
@@ -273,20 +274,13 @@ class Driver:
         while not self._over():
             await self._give(worker, report.room)
             await self._commit_own()
-            if self._resting(worker, report):
-                report = await _answer(worker.drain())
-            else:
-                report = await _answer(worker.poll(POLL_SECONDS, self._dispatch.offers(worker.name)))
+            report = await _answer(worker.poll(POLL_SECONDS, self._dispatch.offers(worker.name)))
             await self._settle(worker, report)
             if report.dead is not None:
                 await self._settle(worker, await _answer(worker.stop()))
                 raise WorkerLost(report.dead)
         await self._settle(worker, await _answer(worker.stop()))
         self._dispatch.release(worker.name)
-
-    def _resting(self, worker: Handle, report: Report) -> bool:
-        """It has finished all that it will get now, and its buffer may still hold it."""
-        return report.idle and self._dispatch.holds(worker.name) > 0 and not self._dispatch.offers(worker.name)
 
     async def _give(self, worker: Handle, room: int) -> None:
         problems = self._dispatch.take(worker.name, room) if room else []

@@ -2,8 +2,8 @@
 
 A process of its own, started by `factory.cluster` before that Ray. It is told on its standard input, a pipe whose other
 end only the driver holds, that the driver has left in order. Where the pipe ends without that, the driver is dead, and
-what Ray runs for it has `GRACE_SECONDS` to end by itself before it is killed. Most of it ends at once; Ray's agents would
-try for a minute to report the death to a server that died with the driver.
+what Ray runs for it has `GRACE_SECONDS` to end by itself before it is killed. Most of it ends at once; Ray's agents
+would try for a minute to report the death to a server that died with the driver.
 
 Ray's processes are known by their logs: each holds a file open in the folder of its session, whose name ends with the
 driver's process id. (Their environment would not tell: they write their titles over it.)

@@ -54,6 +54,12 @@ _MODEL_FILES = frozenset(
 _OF_TRAINING = ("optimizer", "scheduler", "training_args")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def folder_digest(folder: Path) -> str:
     """SHA-256 over the files that decide what a model folder says: weights, config, tokenizer and template.
 

@@ -134,11 +134,6 @@ class Worker:
             with contextlib.suppress(TimeoutError):  # a quiet worker still flushes by time and reports its counters
                 await asyncio.wait_for(self._wake.wait(), min(left, self._limits.flush_seconds))
 
-    async def drain(self) -> Report:
-        """Write out what is finished, however little."""
-        await self._flush(self._shard)
-        return self._report()
-
     async def stop(self) -> Report:
         """End in order: cancel what is in flight, journal open trees, write out what is finished."""
         self._queue.clear()

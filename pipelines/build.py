@@ -25,7 +25,7 @@ from factory.config import (
 from factory.dispatch import BadItem
 from factory.engines.base import Engine
 from factory.errors import ConfigError, classify
-from factory.ids import digest, folder_digest
+from factory.ids import digest, file_digest, folder_digest
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
@@ -99,12 +99,14 @@ def pruners() -> list[Pruner]:
 
 
 def check_engine(recipe: Recipe) -> None:
-    """Raise ConfigError for a model folder that is none, without loading anything."""
-    engine = recipe.teacher
-    if isinstance(engine, VllmEngineConfig):
+    """Raise ConfigError for a model folder that is none, or a script that cannot be, without loading anything."""
+    config = recipe.teacher
+    if isinstance(config, VllmEngineConfig):
         from factory.engines.vllm import check_model
 
-        check_model(engine.model, engine.args.get("tokenizer"))
+        check_model(config.model, config.args.get("tokenizer"))
+    elif isinstance(config, ScriptedEngineConfig):
+        engine(recipe)
 
 
 def model_digest(recipe: Recipe) -> str:
@@ -116,8 +118,10 @@ def model_digest(recipe: Recipe) -> str:
         case OpenAIEngineConfig():
             return f"served:{engine.model}@{engine.base_url}"
         case VllmEngineConfig():
-            folder = Path(engine.model).expanduser()
-            return folder_digest(folder) if folder.is_dir() else f"hub:{engine.model}@{engine.args.get('revision')}"
+            local = Path(engine.model).expanduser()
+            if local.is_file():
+                return file_digest(local)
+            return folder_digest(local) if local.is_dir() else f"hub:{engine.model}@{engine.args.get('revision')}"
 
 
 def engine(recipe: Recipe) -> Engine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -116,6 +117,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Run the command line and turn errors into one line and an exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of a search it is a Ctrl-C as well
     try:
         app()
     except UserError as error:

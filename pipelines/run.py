@@ -85,15 +85,16 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
     if _is_spent(store, recipe):
         return _finish(store, recipe, config, Ended.CAPPED)
     _check_server(recipe)
+    store.probe()
     with _cluster(recipe):
-        store.probe()
+        settings = _settings(recipe, config)
         with owned(store) as lease:
             store_config(store, config)
             for table in tables(store):
                 sweep(store, table, lease)
             # Again, now that nobody else can commit; the first look was to start nothing in vain.
             dispatch, items = _owed(store, recipe, options)
-            ended = _search(store, lease, recipe, config, dispatch, report)
+            ended = _search(store, lease, recipe, config, settings, dispatch, report)
             if ended is not Ended.INTERRUPTED:  # who stops a run waits for nothing that can be done later
                 refine(store, lease, recipe.prune, config)
     return _summary(store, recipe, ended, did_nothing=False, duplicates=items.duplicates)
@@ -164,11 +165,17 @@ async def _start_and_close(recipe: Recipe) -> None:
 
 
 def _search(
-    store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any], dispatch: Dispatch, report: Reporter
+    store: Store,
+    lease: Lease,
+    recipe: Recipe,
+    config: dict[str, Any],
+    settings: Settings,
+    dispatch: Dispatch,
+    report: Reporter,
 ) -> Ended:
     """Drive the run to its end, and forget journaled trees that are closed now."""
     journal = open_trees(store)
-    driver = Driver(store, lease, dispatch, _pool(store, lease, recipe, config), _settings(recipe, config), journal)
+    driver = Driver(store, lease, dispatch, _pool(store, lease, recipe, config), settings, journal)
     driver.progress = progress_before(store, recipe)
     try:
         return asyncio.run(_drive(driver, report))
@@ -177,12 +184,23 @@ def _search(
 
 
 async def _drive(driver: Driver, report: Reporter) -> Ended:
-    loop = asyncio.get_running_loop()
-    signals = itertools.count(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: _interrupted(driver, next(signals)))
-    with report(driver.progress):
+    with _signals(functools.partial(_interrupted, driver)), report(driver.progress):
         return await driver.run()
+
+
+@contextlib.contextmanager
+def _signals(handle: Callable[[int], None]) -> Iterator[None]:
+    """Call `handle` with how many there were, at each SIGINT and SIGTERM; afterwards they do what they did before."""
+    loop, times = asyncio.get_running_loop(), itertools.count(1)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, lambda: handle(next(times)))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def _interrupted(driver: Driver, times: int) -> None:
@@ -195,6 +213,7 @@ def _interrupted(driver: Driver, times: int) -> None:
 
 
 def _settings(recipe: Recipe, config: dict[str, Any]) -> Settings:
+    """Raises ConfigError for a worker that fits nowhere."""
     return Settings(
         workers=recipe.run.workers or _room(recipe),
         config_digest=identity_digest(config),

@@ -2,11 +2,11 @@
 
     python -m tests.bench.engine --rounds 6
 
-The same requests (prompts of the demo's problems, n attempts each) go through `vllm.LLM.generate` in a process of its own
-and through the whole factory (Ray, search, verification, shards), with identical engine and sampling arguments, in turns.
-Start-up is excluded on both sides: the factory's clock runs from the moment its engine is up until the last shard is
-committed, and, in a second figure, until the transcripts are written too. While one side runs, the other's engine
-does not exist, so the two never share the cores.
+The same requests (prompts of the demo's problems, n attempts each) go through `vllm.LLM.generate` in a process of its
+own and through the whole factory (Ray, search, verification, shards), with identical engine and sampling arguments, in
+turns. Start-up is excluded on both sides: the factory's clock runs from the moment its engine is up until the last
+shard is committed, and, in a second figure, until the transcripts are written too. While one side runs, the other's
+engine does not exist, so the two never share the cores.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import multiprocessing
 import os
 import platform
 import tempfile
+import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -135,8 +135,6 @@ class _Watch:
 @contextlib.contextmanager
 def _sampled() -> Iterator[dict[str, float]]:
     """CPU seconds by kind of process, looked at twice a second, since processes are gone at the end."""
-    import threading
-
     seen: dict[int, tuple[str, float]] = {}
     stop = threading.Event()
 
@@ -160,10 +158,10 @@ def _cpu_by_kind(parent: psutil.Process) -> dict[str, float]:
 
 
 def _summed(seen: dict[int, tuple[str, float]]) -> dict[str, float]:
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = {}
     for kind, seconds in seen.values():
-        sums[kind] += seconds  # type: ignore[assignment]
-    return {kind: round(seconds, 2) for kind, seconds in sums.most_common()}
+        sums[kind] = round(sums.get(kind, 0.0) + seconds, 2)
+    return sums
 
 
 def _cpu_by_pid(parent: psutil.Process) -> dict[int, tuple[str, float]]:
@@ -179,7 +177,7 @@ def _kind(process: psutil.Process, parent: psutil.Process) -> str:
     if process.pid == parent.pid:
         return "driver"
     title = " ".join(process.cmdline()) or process.name()
-    names = {"EngineCore": "engine", "WorkerActor": "worker", "raylet": "raylet", "gcs_server": "gcs"}
+    names = {"VLLM": "engine", "WorkerActor": "worker", "raylet": "raylet", "gcs_server": "gcs"}
     return next((kind for mark, kind in names.items() if mark in title), "other")
 
 
@@ -219,7 +217,7 @@ def _result(rounds: list[dict[str, Measurement]], recipe: Recipe) -> dict[str, A
     ]
     return {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",
-        "requests": {"problems": len({*range(recipe.source.count)}), "attempts": recipe.search.n},  # type: ignore[union-attr]
+        "requests": {"source": recipe.source.model_dump(), "attempts": recipe.search.n},
         "engine_tokens_per_second": sorted(round(pair["engine_alone"].rate) for pair in rounds),
         "factory_tokens_per_second": sorted(round(pair["whole_factory"].rate) for pair in rounds),
         "ratio": asdict(median_interval(ratios)),

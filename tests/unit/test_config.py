@@ -72,6 +72,7 @@ def test_every_default() -> None:
             "high": 30,
             "target_low": 10,
             "target_high": 100,
+            "chain": "replay",
         },
         "prompt": {"system": "", "template": {}},
         "engines": {"teacher": {"kind": "scripted", "args": {}}},

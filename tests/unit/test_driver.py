@@ -90,9 +90,6 @@ class Machine(Handle):
         self._plant.polls += 1
         return await self._call("poll", self._running.poll(seconds, hungry))
 
-    async def drain(self) -> Report:
-        return await self._call("drain", self._running.drain())
-
     async def stop(self) -> Report:
         return await self._call("stop", self._running.stop())
 
@@ -624,12 +621,23 @@ async def test_a_cap_that_is_reached_already_pays_for_nothing(plant: Plant) -> N
     assert again.tokens_paid() == 0
 
 
-async def test_a_run_that_finishes_at_its_cap_is_finished(plant: Plant) -> None:
+@pytest.mark.parametrize("count", [1, 4, 5])
+async def test_a_run_that_finishes_at_its_cap_is_finished(count: int, plant: Plant) -> None:
+    """Its last answer reaches the cap: then it is finished or not by what is committed, not by who noticed first."""
+    await plant.run(problems(count))
+    store = Store(plant.store.url + "-other")
+    other = Plant(store, acquire(store))
+    ended = await other.run(problems(count), budget=Budget(tokens=plant.tokens_paid()))
+    assert (ended is Ended.FINISHED) == (other.trees().keys() == ids(problems(count)))
+    assert ended in {Ended.FINISHED, Ended.CAPPED}
+
+
+async def test_a_run_that_is_stopped_with_nothing_owed_is_finished(plant: Plant) -> None:
+    """Also where the source has not been asked for more than it has, and so has not said that it is at its end."""
     await plant.run(problems(4))
-    total = plant.tokens_paid()
-    other = Plant(Store(plant.store.url + "-other"), acquire(Store(plant.store.url + "-other")))
-    assert await other.run(problems(4), budget=Budget(tokens=total)) is Ended.FINISHED
-    assert other.trees().keys() == ids(problems(4))
+    driver = plant.again().driver(problems(4))
+    driver.stop(Ended.INTERRUPTED)
+    assert await drive(driver) is Ended.FINISHED
 
 
 async def test_a_cap_on_time(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -660,14 +668,18 @@ async def test_a_run_that_is_taken_over_ends_and_nothing_later_counts(plant: Pla
     takers: list[Lease] = []
     counted: list[list[Sidecar]] = []
 
-    def take_over() -> None:
-        takers.append(acquire(plant.store, ttl=0.0))
-        counted.append(sidecars(plant.store, "rollouts"))
+    normal = script(lambda number, node: 20 + (number + node) % 9)
 
-    plant.flush_rows = 1
-    plant.script = at_request(40, take_over, lambda number, node: (number + node) % 9)
+    def taken_over_on_the_way(prompt: Prompt, request: Request) -> Reply:
+        if driver.progress.committed >= 3 and not takers:
+            takers.append(acquire(plant.store, ttl=0.0))
+            counted.append(sidecars(plant.store, "rollouts"))
+        return normal(prompt, request)
+
+    plant.flush_rows, plant.script = 1, taken_over_on_the_way
+    driver = plant.driver(problems(30))
     with pytest.raises(LeaseLost):
-        await plant.run(problems(30))
+        await drive(driver)
     assert sidecars(plant.store, "rollouts") == counted[0] != []
     assert 0 < len(plant.trees()) < 30
 

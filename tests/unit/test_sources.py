@@ -387,7 +387,9 @@ def test_countdown_problems_carry_what_their_check_needs() -> None:
         validate_problem(builtin(), item)
         numbers, target = item.metadata["numbers"], item.metadata["target"]
         assert item.messages == (Message("user", f"make {target} from {' '.join(map(str, numbers))}"),)
-        assert item.checks == (Check("countdown", {"numbers": numbers, "target": target, "use": "all", "chain": "replay"}),)
+        assert item.checks == (
+            Check("countdown", {"numbers": numbers, "target": target, "use": "all", "chain": "replay"}),
+        )
         assert item.source == "countdown:train:seed=7"
         ids.canonical_json([item.checks[0].params, item.metadata])
 

@@ -103,7 +103,7 @@ async def finish(worker: Worker) -> list[Report]:
         while True:
             reports.append(await worker.poll(60, hungry=False))
             if reports[-1].idle or reports[-1].dead:
-                return [*reports, await worker.drain()]
+                return [*reports, await worker.poll(0, hungry=False)]  # what closed while a shard was written
 
 
 def written(reports: Iterable[Report]) -> list[Written]:
@@ -492,13 +492,24 @@ async def test_tries_go_on_counting_over_the_journal(shop: Shop) -> None:
 
 async def test_a_dead_engine_is_told_and_loses_nothing_that_was_finished(shop: Shop) -> None:
     """Closed trees are written, open ones journaled, and a new worker pays for the rest only."""
-    engine = ScriptedEngine(script(lambda number, node: (3 * number + node) % 7), max_running=4, die_after=22)
-    worker = await shop.hire(engine, best_of(4))
+    loop = asyncio.get_running_loop()
+
+    def slow_at_3(prompt: Prompt, request: Request) -> Reply:
+        number, node = number_of(prompt), node_of(request)
+        return script(lambda _, __: NEVER if number == 3 and node > 1 else 0)(prompt, request)
+
+    def deadly_at_7(of: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+        if of == problem(7):
+            loop.call_soon_threadsafe(engine.kill, "it was told to")
+        return judge(of, attempt)
+
+    engine = ScriptedEngine(slow_at_3, max_running=8)
+    worker = await shop.hire(engine, best_of(4), judge=deadly_at_7)
     worker.submit(assigned(problems(12)))
     reports: list[Report] = []
     while not (reports and reports[-1].dead):
         reports.append(await at_once(worker.poll(60, hungry=False)))
-    assert "EngineDead" in (reports[-1].dead or "")
+    assert reports[-1].dead == "EngineDead: scripted engine: it was told to"
     assert reports[-1].room == 0
     reports.append(await worker.stop())
 
