@@ -1,19 +1,15 @@
 """The bundled teacher's tokenizer and template, its replay, and the examples it was trained on."""
 
-import importlib
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from factory.sources.countdown import Instance, Split, can_reach, instances, prompt_text
+from pipelines.teachers.countdown import language, traces
 
 TEACHER = Path(__file__).resolve().parents[2] / "pipelines" / "teachers" / "countdown"
-sys.path.insert(0, str(TEACHER))
-language = importlib.import_module("language")
-traces = importlib.import_module("traces")
 
 INSTANCE = Instance((3, 7, 12, 25), 46)
 CHAIN = """<think>
@@ -231,13 +227,13 @@ def test_a_cue_asks_for_an_answer_that_is_right() -> None:
         assert before.endswith("\n")
 
 
-def test_judgements_are_true_balanced_and_the_only_thing_learned() -> None:
+def test_judgements_are_true_of_both_kinds_and_the_only_thing_learned() -> None:
     examples = some("judge", 400)
     for instance, example in examples:
         chain = text_of(example.ids).partition("<|assistant|>")[2].rpartition(language.JUDGE_CUE)[0]
         state = language.replay(instance, chain).states[-1]
         assert learned(example) == (" yes" if can_reach(state, instance.target) else " no")
-    assert 0.4 < sum(learned(example) == " yes" for _, example in examples) / len(examples) < 0.6
+    assert 0.5 < sum(learned(example) == " yes" for _, example in examples) / len(examples) < 0.7
 
 
 def test_revisions_start_from_a_wrong_answer_and_end_right() -> None:

@@ -23,8 +23,8 @@ from statistics import fmean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from factory.sources.countdown import Instance, Split, State, can_reach, frozen, prompt_text  # noqa: E402
-from language import (  # noqa: E402
+from factory.sources.countdown import Instance, Split, State, can_reach, frozen, prompt_text
+from pipelines.teachers.countdown.language import (
     ANSWER,
     CONTEXT,
     END,

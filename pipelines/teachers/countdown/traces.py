@@ -19,7 +19,7 @@ from factory.sources.countdown import (
     prompt_text,
     start,
 )
-from language import (
+from pipelines.teachers.countdown.language import (
     ANSWER,
     CONTEXT,
     END,
@@ -63,9 +63,10 @@ class Policy:
 
 POLICIES = {
     "wandering": Policy({4: 0.50, 3: 0.60, 2: 0.93}, (1, 2, 3, 4, 5, 6, 7)),
-    "guided": Policy({4: 0.65, 3: 0.75, 2: 0.95}, (1, 1, 1, 1, 2, 3, 4, 6)),
+    "guided": Policy({4: 0.65, 3: 0.75, 2: 0.95}, (1, 1, 1, 1, 1, 2, 3, 4, 6)),
+    "persistent": Policy({4: 0.60, 3: 0.70, 2: 0.95}, (1, 2, 3, 4, 5, 6, 7)),
 }
-"""Wandering searches teach the moves of the game; guided ones teach which of them to take."""
+"""Wandering searches teach the moves of the game, guided ones which of them to take, persistent ones not to give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,10 @@ def stop_example(rng: random.Random, instance: Instance, policy: Policy) -> Exam
 
 
 def judge_example(rng: random.Random, instance: Instance, policy: Policy) -> Example | None:
-    """A search cut at a line boundary, and the verdict on its state; None if this search has no such state."""
+    """A search cut at a line boundary, and the verdict on its state; None if this search has no such state.
+
+    A search without dead ends has no hopeless state, so a few more verdicts are yes than no.
+    """
     lines = Search(rng, instance, policy).run().lines
     wanted = rng.random() < 0.5
     cuts = [i for i in range(len(lines) + 1) if within_reach(instance, lines[:i]) == wanted]

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from factory.sources.countdown import Instance, Split, frozen, frozen_keys, instances, prompt_text  # noqa: E402
-from language import (  # noqa: E402
+from factory.sources.countdown import Instance, Split, frozen, frozen_keys, instances, prompt_text
+from pipelines.teachers.countdown.language import (
     CONTEXT,
     END,
     JUDGE_CUE,
@@ -42,7 +42,7 @@ from language import (  # noqa: E402
     prompt_ids,
     save_tokenizer,
 )
-from traces import POLICIES, Example, Policy, make_example  # noqa: E402
+from pipelines.teachers.countdown.traces import POLICIES, Example, Policy, make_example
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ def examples(seed: int, policy: Policy, rank: int, workers: int) -> Iterator[Exa
     """A worker's endless share of the examples of a seed, each of an instance that no worker has seen before."""
     rng, forbidden = random.Random(f"{seed} {rank}"), frozen_keys()
     for instance in itertools.islice(instances(Split.TRAIN, sys.maxsize, seed), rank, None, workers):
-        assert instance.key not in forbidden, f"frozen instance in training: {instance.key}"
+        assert instance.key not in forbidden, f"frozen instance in training: {instance.key}"  # noqa: S101 - a promise
         yield make_example(rng, instance, policy)
 
 
@@ -265,12 +265,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the examples")
-    parser.add_argument("--searches", choices=POLICIES, default="guided", help="policy of the searches to learn from")
+    parser.add_argument(
+        "--searches", choices=POLICIES, default="persistent", help="policy of the searches to learn from"
+    )
     parser.add_argument("--tokens", type=int, required=True, help="tokens to train on, padding not counted")
     parser.add_argument("--start", type=Path, help="folder of a model to begin with, instead of random weights")
     parser.add_argument("--threads", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--decay", type=float, default=0.4, help="share of the tokens over which the rate falls")
-    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--batch-tokens", type=int, default=4096, help="most tokens in a batch, padding counted")
     parser.add_argument("--log-every", type=int, default=100, help="steps between two lines of the log")
     parser.add_argument("--save-seconds", type=float, default=180.0, help="seconds between two checkpoints")
