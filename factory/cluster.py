@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 # Read by Ray when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray nices its workers, but here they hold the engines: nothing on the machine matters more.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError

@@ -91,6 +91,7 @@ def _generate(recipe: Recipe, answer: Connection) -> None:
     seconds = time.perf_counter() - start
     tokens = sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
     answer.send(Measurement(tokens, seconds, seconds, _cpu_by_kind(psutil.Process())))
+    llm.llm_engine.engine_core.shutdown()  # else this process waits for its engine's for ever
 
 
 def _prompts(recipe: Recipe, build: Any) -> list[list[int]]:

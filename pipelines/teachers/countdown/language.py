@@ -131,8 +131,10 @@ def _atom(words: list[str]) -> tuple[Fraction, list[str]]:
     return result, rest[1:]
 
 
-def is_right(instance: Instance, expression: str) -> bool:
-    """Whether an expression uses each given number exactly once and equals the target."""
+def is_right(instance: Instance, expression: str | None) -> bool:
+    """Whether an expression uses each given number exactly once and equals the target; None, no answer, does not."""
+    if expression is None:
+        return False
     used = tuple(sorted(int(word) for word in expression.split() if word.isdecimal()))
     return used == instance.numbers and value(expression) == instance.target
 
