@@ -103,10 +103,10 @@ def disconnect() -> None:
 
 
 class _Guard:
-    """The process that ends what is left of Ray, should this process be killed."""
+    """The process that ends what is left of a Ray that this process started."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._process = subprocess.Popen(
@@ -114,13 +114,12 @@ class _Guard:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            text=True,
         )
 
     def dismiss(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.communicate(guard.IN_ORDER)
+            process.communicate()
 
 
 _guard = _Guard()

@@ -1,9 +1,9 @@
-"""Ends what a killed driver leaves of the Ray that it started on its machine.
+"""Ends what a driver leaves of the Ray that it started on its machine, above all when it is killed.
 
-A process of its own, started by `factory.cluster` before that Ray. It is told on its standard input, a pipe whose other
-end only the driver holds, that the driver has left in order. Where the pipe ends without that, the driver is dead, and
-what Ray runs for it has `GRACE_SECONDS` to end by itself before it is killed. Most of it ends at once; Ray's agents
-would try for a minute to report the death to a server that died with the driver.
+A process of its own, started by `factory.cluster` before that Ray. Its standard input is a pipe whose other end only
+the driver holds: when that ends, the driver has left Ray or is dead, and what Ray still runs for it has `GRACE_SECONDS`
+to end by itself before it is killed. Most of it ends at once; Ray's agents would try for a minute to report the death
+to a server that died with the driver.
 
 Ray's processes are known by their logs: each holds a file open in the folder of its session, whose name ends with the
 driver's process id. (Their environment would not tell: they write their titles over it.)
@@ -21,8 +21,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-IN_ORDER = "in order"
-"""The line that says that nothing is left."""
 GRACE_SECONDS = 2.0
 KILL_SECONDS = 15.0
 """How long it goes on to look for processes: one that was just starting may come to light late."""
@@ -33,8 +31,7 @@ def guard(driver: int) -> None:
     """Wait for the end of the driver, by its process id."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # they are meant for the driver, whose end is awaited here
-    if sys.stdin.read().strip() == IN_ORDER:
-        return
+    sys.stdin.read()
     start = time.monotonic()
     while (left := list(of_session(driver))) and (waited := time.monotonic() - start) < KILL_SECONDS:
         if waited > GRACE_SECONDS:
@@ -44,10 +41,12 @@ def guard(driver: int) -> None:
 
 
 def of_session(driver: int) -> Iterator[int]:
-    """Living processes of the Ray that a driver started, as far as this user may know."""
+    """Living processes of the Ray that a driver started, as far as this user may know; never the driver itself."""
     logs = re.compile(rf"/session_[-\w]+_{driver}/")
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and _is_rays(process) and any(map(logs.search, _open_files(process))):
+        if not process.name.isdigit() or int(process.name) == driver:
+            continue
+        if _is_rays(process) and any(map(logs.search, _open_files(process))):
             yield int(process.name)
 
 

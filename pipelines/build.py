@@ -179,10 +179,12 @@ def absolute(recipe: Recipe) -> dict[str, Any]:
 def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tools]:
     """An engine and what its rollouts need, from an `absolute` recipe. Runs in the worker's process."""
     recipe = Recipe.model_validate(table)
-    teacher = engine(recipe)
+    teacher, prompts = engine(recipe), renderer(recipe)
+    if isinstance(prompts, TemplateRenderer):
+        prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
     tools = Tools(
         engine=teacher,
-        render=renderer(recipe).render,
+        render=prompts.render,
         search=search(recipe),
         search_name=recipe.search.kind,
         judge=judge,

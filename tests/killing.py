@@ -7,7 +7,6 @@ until it ends by itself, kills a victim at each turn, and holds the run's promis
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import re
@@ -64,10 +63,6 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def _none_lives(processes: Iterable[psutil.Process]) -> bool:
-    return not any(map(lives, processes))
-
-
 def title(process: psutil.Process) -> str:
     """Its command line, or the title that it gave itself."""
     try:
@@ -98,6 +93,7 @@ class Invocation:
             )
         self.pid = self._process.pid
         self.started = time.monotonic()
+        self.leader = psutil.Process(self.pid)
         self._known: dict[psutil.Process, None] = {}
 
     def __enter__(self) -> Self:
@@ -139,13 +135,17 @@ class Invocation:
 
     def members(self) -> list[psutil.Process]:
         """Every living process of its session, and every one known to have descended from it."""
-        for process in [*_in_session(self.pid), *self._descendants()]:
+        for process in [*_in_session(self.pid), *_descendants(self.leader)]:
             self._known[process] = None
         return [process for process in self._known if lives(process)]
 
     def find(self, name: str) -> psutil.Process | None:
         """A living process by a part of its title."""
         return next((process for process in self.members() if name in title(process)), None)
+
+    def group(self, leader: int) -> list[psutil.Process]:
+        """Its living processes of a process group: Ray makes one of each worker and of what that starts."""
+        return [process for process in self.members() if _group_of(process) == leader]
 
     def gone(self, seconds: float = END_SECONDS) -> float:
         """Seconds until not a single process of it is left. Raises AssertionError, naming those that stay."""
@@ -157,11 +157,19 @@ class Invocation:
             time.sleep(0.05)
         return time.monotonic() - start
 
-    def _descendants(self) -> list[psutil.Process]:
-        try:
-            return psutil.Process(self.pid).children(recursive=True)
-        except psutil.Error:
-            return []
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except OSError:
+        return None
 
 
 def _in_session(leader: int) -> Iterator[psutil.Process]:
@@ -217,14 +225,19 @@ class Victim(StrEnum):
     """The moment a file of rollouts is there that is not committed."""
     WORKER_MID_SHARD = "worker mid-shard"
     DRIVER_MID_REFINE = "driver mid-refine"
-    """The moment a file of transcripts is there that is not committed."""
+    """The moment a file that refining makes is there that is not committed."""
 
     @property
     def ends_the_run(self) -> bool:
         return self in {Victim.DRIVER, Victim.DRIVER_MID_SHARD, Victim.DRIVER_MID_REFINE}
 
 
-TITLES = {Victim.WORKER: "ray::WorkerActor", Victim.WORKER_MID_SHARD: "ray::WorkerActor", Victim.ENGINE: "EngineCore"}
+TITLES = {
+    Victim.WORKER: "ray::WorkerActor",
+    Victim.WORKER_MID_SHARD: "ray::WorkerActor",
+    Victim.ENGINE: "EngineCore",
+}
+"""By victim other than a driver: a part of its process's title."""
 
 
 @dataclass(slots=True)
@@ -238,8 +251,8 @@ class Figures:
     """After each kill of a driver: until its last process had ended."""
     replaced_seconds: list[float] = field(default_factory=list)
     """After each kill of a worker or its engine: until another worker was given problems."""
-    uncommitted_files: int = 0
-    """Kills in a moment in which a file was there that was not committed."""
+    uncommitted: int = 0
+    """Kills of a driver that left a shard, or a part of one, that was not committed."""
     problems: int = 0
     given_again: int = 0
     """Problems that were given to a worker more than once."""
@@ -303,17 +316,16 @@ def _haunt(
         process = _moment(run, out, victim, rng.uniform(0.0, latest.get(victim, 0.0)))
         if process is None:
             return False
+        workers = _workers(run)
+        _kill(process)
         victims.popleft()
         figures.kills[victim] += 1
-        figures.uncommitted_files += bool(_uncommitted(out))
-        run.members()  # know them all before the tree falls apart
-        tree, workers = [process, *process.children(recursive=True)], _workers(run)
-        process.kill()
+        struck = time.monotonic()
         if victim.ends_the_run:
             run.wait(END_SECONDS)
+            figures.uncommitted += bool(_uncommitted(out))
             return True
-        struck = time.monotonic()
-        until(functools.partial(_none_lives, tree), END_SECONDS, f"the end of the {victim} and what it started")
+        _ended(run, process)
         if not _replaced(run, workers):
             return False
         figures.replaced_seconds.append(time.monotonic() - struck)
@@ -323,18 +335,20 @@ def _haunt(
 
 def _moment(run: Invocation, out: Path, victim: Victim, delay: float) -> psutil.Process | None:
     """The process to kill, when its moment has come; None if the run ended before."""
-    if victim is Victim.DRIVER:
-        return _after(run, psutil.Process(run.pid), delay)
-    if victim is Victim.DRIVER_MID_REFINE:
-        return psutil.Process(run.pid) if _see_uncommitted(run, out, "transcripts/*") else None
-    if victim is Victim.DRIVER_MID_SHARD:
-        return psutil.Process(run.pid) if _see_uncommitted(run, out, "rollouts") else None
-    worker = until(lambda: run.find(TITLES[victim]) or run.status is not None, START_SECONDS, f"a {victim}")
-    if not isinstance(worker, psutil.Process):
+    found = run.leader if victim.ends_the_run else _worker(run, victim)
+    if found is None:
         return None
-    if victim is Victim.WORKER_MID_SHARD:
-        return worker if _see_uncommitted(run, out, "rollouts") and lives(worker) else None
-    return _after(run, worker, delay)
+    tables = {"mid-shard": "rollouts", "mid-refine": "*/*"}.get(victim.partition(" ")[2])
+    if tables is None:
+        return _after(run, found, delay)
+    return found if _see_uncommitted(run, out, tables) and lives(found) else None
+
+
+def _worker(run: Invocation, victim: Victim) -> psutil.Process | None:
+    """The process of a worker or of its engine, once there is one; None if the run ended before."""
+    name = TITLES[victim]
+    found = until(lambda: run.find(name) or run.status is not None, START_SECONDS, f"{name}: {run.tail()}")
+    return found if isinstance(found, psutil.Process) else None
 
 
 def _after(run: Invocation, process: psutil.Process, delay: float) -> psutil.Process | None:
@@ -360,7 +374,7 @@ def _see_uncommitted(run: Invocation, out: Path, tables: str) -> bool:
 def _uncommitted(out: Path, tables: str = "rollouts") -> set[str]:
     """Temporary files, and Parquet files without a sidecar."""
     found: set[str] = set()
-    for table in out.glob(tables):
+    for table in filter(Path.is_dir, out.glob(tables)):
         names = {entry.name for entry in os.scandir(table)}
         found |= {
             f"{table.name}/{name}"
@@ -369,6 +383,11 @@ def _uncommitted(out: Path, tables: str = "rollouts") -> set[str]:
             or (name.endswith(".parquet") and name.removesuffix(".parquet") + ".json" not in names)
         }
     return found
+
+
+def _ended(run: Invocation, process: psutil.Process) -> None:
+    """Wait until a process and what it started are gone."""
+    until(lambda: not (lives(process) or run.group(process.pid)), END_SECONDS, f"the end of {process.pid} and its own")
 
 
 def _replaced(run: Invocation, workers: set[str]) -> bool:
