@@ -93,7 +93,7 @@ def _init(**arguments: Any) -> None:
 
 
 def _log_report(data: Mapping[str, Any], *_: object, **__: object) -> None:
-    log.info("Ray reports: %s", " ".join(data["lines"]))
+    log.info("Ray reports: %s", " ".join(" ".join(data["lines"]).split()))
 
 
 def disconnect() -> None:

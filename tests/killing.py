@@ -24,8 +24,10 @@ from typing import Self, TypeVar
 import psutil
 
 from factory.check import check
+from factory.config import load_recipe
 from factory.shards import iter_sidecars, problem_states
 from factory.store import Store
+from pipelines import build
 
 T = TypeVar("T")
 
@@ -135,7 +137,7 @@ class Invocation:
 
     def members(self) -> list[psutil.Process]:
         """Every living process of its session, and every one known to have descended from it."""
-        for process in [*_in_session(self.pid), *_descendants(self.leader)]:
+        for process in [*in_session(self.pid), *_descendants(self.leader)]:
             self._known[process] = None
         return [process for process in self._known if lives(process)]
 
@@ -172,7 +174,8 @@ def _group_of(process: psutil.Process) -> int | None:
         return None
 
 
-def _in_session(leader: int) -> Iterator[psutil.Process]:
+def in_session(leader: int) -> Iterator[psutil.Process]:
+    """Every process of a session."""
     for pid in psutil.pids():
         try:
             if os.getsid(pid) == leader:
@@ -207,6 +210,32 @@ def factory(
         took = time.monotonic() - call.started
         call.gone()
         return Ended(status, call.stdout, call.stderr, took)
+
+
+def closed(out: Path) -> set[str]:
+    """Ids of the problems that are committed."""
+    return set(problem_states(iter_sidecars(Store(str(out)), "rollouts")))
+
+
+def owed(recipe: Path, *sets: str) -> set[str]:
+    """Ids of the problems that a recipe asks for."""
+    return {item.id for item in build.source(load_recipe(recipe, sets))}
+
+
+def given(stderr: str) -> list[str]:
+    """Ids of the problems that were given to a worker, as often as they were; needs `-v`."""
+    return [id for _, ids in TAKES.findall(stderr) for id in ids.split()]
+
+
+def paid(stderr: str) -> int:
+    """Tokens that an invocation's engines generated, as far as it told."""
+    return max((int(number.replace(",", "")) for number in TOKENS.findall(stderr)), default=0)
+
+
+def kept(out: Path) -> int:
+    """Tokens of all committed trees."""
+    shards = iter_sidecars(Store(str(out)), "rollouts")
+    return sum(entry.counters["generated_tokens"] for sidecar in shards for entry in sidecar.entries)
 
 
 # --- killing
@@ -278,7 +307,7 @@ def kill_and_resume(
     """
     figures = Figures()
     start = time.monotonic()
-    given: Counter[str] = Counter()
+    times: Counter[str] = Counter()
     killed = True
     while killed:
         figures.invocations += 1
@@ -289,16 +318,13 @@ def kill_and_resume(
                 assert status == 0, f"status {status}:\n{run.tail()}"
             figures.gone_seconds.append(run.gone()) if killed else run.gone()
         holds(out)
-        given.update(id for _, ids in TAKES.findall(run.stderr) for id in ids.split())
-        figures.tokens_generated += max((int(n.replace(",", "")) for n in TOKENS.findall(run.stderr)), default=0)
+        times.update(given(run.stderr))
+        figures.tokens_generated += paid(run.stderr)
     figures.seconds = time.monotonic() - start
-    figures.given = given.total()
-    figures.given_again = sum(times > 1 for times in given.values())
-    store = Store(str(out))
-    figures.problems = len(problem_states(iter_sidecars(store, "rollouts")))
-    figures.tokens_committed = sum(
-        entry.counters["generated_tokens"] for one in iter_sidecars(store, "rollouts") for entry in one.entries
-    )
+    figures.given = times.total()
+    figures.given_again = sum(number > 1 for number in times.values())
+    figures.problems = len(closed(out))
+    figures.tokens_committed = kept(out)
     return figures
 
 
@@ -341,7 +367,7 @@ def _moment(run: Invocation, out: Path, victim: Victim, delay: float) -> psutil.
     tables = {"mid-shard": "rollouts", "mid-refine": "*/*"}.get(victim.partition(" ")[2])
     if tables is None:
         return _after(run, found, delay)
-    return found if _see_uncommitted(run, out, tables) and lives(found) else None
+    return found if see_uncommitted(run, out, tables) and lives(found) else None
 
 
 def _worker(run: Invocation, victim: Victim) -> psutil.Process | None:
@@ -359,7 +385,7 @@ def _after(run: Invocation, process: psutil.Process, delay: float) -> psutil.Pro
     return process if run.status is None and lives(process) else None
 
 
-def _see_uncommitted(run: Invocation, out: Path, tables: str) -> bool:
+def see_uncommitted(run: Invocation, out: Path, tables: str) -> bool:
     """Wait for a new file without a sidecar; False if the run ended before one was seen."""
     before = _uncommitted(out, tables)
     deadline = time.monotonic() + RUN_SECONDS

@@ -20,13 +20,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from factory.card import read_card
-from factory.config import load_recipe
 from factory.lease import latest
 from factory.runs import open_run
 from factory.shards import problem_states, sidecars
 from factory.store import Store
-from pipelines import build
-from tests.killing import START_SECONDS, TAKES, TOKENS, Ended, Invocation, factory, holds, until
+from tests.killing import (
+    START_SECONDS,
+    TAKES,
+    Ended,
+    Invocation,
+    closed,
+    factory,
+    given,
+    holds,
+    kept,
+    owed,
+    paid,
+    see_uncommitted,
+    until,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -72,34 +84,9 @@ def out_of(recipe: Path) -> Path:
     return recipe.parent / "out"
 
 
-def given(stderr: str) -> list[str]:
-    """Problems that were given to a worker, as often as they were."""
-    return [id for _, ids in TAKES.findall(stderr) for id in ids.split()]
-
-
-def paid(stderr: str) -> int:
-    """Tokens that an invocation's engines generated, as it says at its end."""
-    return max((int(number.replace(",", "")) for number in TOKENS.findall(stderr)), default=0)
-
-
-def kept(out: Path) -> int:
-    """Tokens of all committed trees."""
-    return sum(
-        entry.counters["generated_tokens"] for one in sidecars(Store(str(out)), "rollouts") for entry in one.entries
-    )
-
-
 def statuses(out: Path) -> Counter[str]:
     states = problem_states(sidecars(Store(str(out)), "rollouts"))
     return Counter(str(state.status) for state in states.values())
-
-
-def closed(out: Path) -> set[str]:
-    return set(problem_states(sidecars(Store(str(out)), "rollouts")))
-
-
-def source_ids(recipe: Path, count: int) -> set[str]:
-    return {item.id for item in build.source(load_recipe(recipe, [f"source.count={count}"]))}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -132,7 +119,7 @@ def test_a_run_and_what_can_be_done_with_it(recipe: Path) -> None:
     assert first.status == 0, first.stderr
     summary = json.loads(first.stdout)
     assert (summary["ended"], summary["did_nothing"], summary["problems"]) == ("finished", False, 24)
-    assert closed(out) == source_ids(recipe, 24)
+    assert closed(out) == owed(recipe)
     assert sorted(given(first.stderr)) == sorted(closed(out))
     assert paid(first.stderr) == kept(out) == summary["tokens"]
     holds(out)
@@ -157,9 +144,9 @@ def test_a_run_and_what_can_be_done_with_it(recipe: Path) -> None:
     more = run(recipe, "source.count=36")
     assert more.status == 0, more.stderr
     assert "other settings than before" in more.stderr
-    assert set(given(more.stderr)) == source_ids(recipe, 36) - source_ids(recipe, 24)
+    assert set(given(more.stderr)) == owed(recipe, "source.count=36") - owed(recipe)
     assert len(given(more.stderr)) == 12
-    assert closed(out) == source_ids(recipe, 36)
+    assert closed(out) == owed(recipe, "source.count=36")
     holds(out)
 
     refinements(recipe, out)
@@ -211,7 +198,7 @@ def test_two_workers_share_a_run(recipe: Path) -> None:
     assert ended.status == 0, ended.stderr
     takers = {name for name, _ in TAKES.findall(ended.stderr)}
     assert takers == {"w000r000", "w001r000"}
-    assert sorted(given(ended.stderr)) == sorted(source_ids(recipe, 24))
+    assert sorted(given(ended.stderr)) == sorted(owed(recipe))
     assert paid(ended.stderr) == kept(out_of(recipe))
     holds(out_of(recipe))
 
@@ -221,7 +208,7 @@ def test_a_worker_whose_engine_dies_is_replaced_and_nothing_is_paid_twice(recipe
     assert ended.status == 0, ended.stderr
     takers = {name for name, _ in TAKES.findall(ended.stderr)}
     assert len(takers) == 3  # 144 attempts
-    assert closed(out_of(recipe)) == source_ids(recipe, 24)
+    assert closed(out_of(recipe)) == owed(recipe)
     assert paid(ended.stderr) == kept(out_of(recipe))
     assert ended.stdout.startswith("finished")
     holds(out_of(recipe))
@@ -243,7 +230,7 @@ def test_errors_are_closed_until_they_are_retried(recipe: Path) -> None:
     assert retried.status == 0, retried.stderr
     assert set(given(retried.stderr)) == failed
     assert statuses(out)["error"] < errors
-    assert closed(out) == source_ids(recipe, 24)
+    assert closed(out) == owed(recipe)
     states = open_run(str(out)).problem_states()
     assert any(states[id].status != "error" for id in failed)
     assert len(list(open_run(str(out)).rollouts())) == 24
@@ -271,8 +258,8 @@ def test_a_cap_stops_in_order_and_a_higher_one_goes_on(recipe: Path) -> None:
     done = closed(out)
     higher = run(recipe, SLOW, "budget.tokens=1000000")
     assert higher.status == 0, higher.stderr
-    assert set(given(higher.stderr)) == source_ids(recipe, 24) - done
-    assert closed(out) == source_ids(recipe, 24)
+    assert set(given(higher.stderr)) == owed(recipe) - done
+    assert closed(out) == owed(recipe)
     assert paid(capped.stderr) + paid(higher.stderr) == kept(out)
     assert not sidecars(Store(str(out)), "journal")
     holds(out)
@@ -309,8 +296,8 @@ def test_a_signal_stops_in_order(recipe: Path, number: signal.Signals) -> None:
     assert 0 < len(done) < 24
     resumed = run(recipe, *sets)
     assert resumed.status == 0, resumed.stderr
-    assert sorted(given(resumed.stderr)) == sorted(source_ids(recipe, 24) - done)
-    assert closed(out) == source_ids(recipe, 24)
+    assert sorted(given(resumed.stderr)) == sorted(owed(recipe) - done)
+    assert closed(out) == owed(recipe)
     assert paid(call.stderr) + paid(resumed.stderr) == kept(out)
     holds(out)
 
@@ -342,3 +329,24 @@ def test_a_signal_while_ray_starts(recipe: Path, number: signal.Signals) -> None
         call.gone()
     assert "Traceback" not in call.stderr, call.tail()
     assert not out_of(recipe).exists()
+
+
+def test_a_signal_while_it_refines(recipe: Path) -> None:
+    """The search is over and nothing of it is lost; the transcripts are made when it goes on."""
+    out, sets = out_of(recipe), ("source.count=150", "run.flush_rows=8")
+    with Invocation(arguments(recipe, sets), recipe.parent / "first") as call:
+        assert see_uncommitted(call, out, "transcripts/*"), call.tail()
+        os.kill(call.pid, signal.SIGTERM)
+        assert call.wait(30) == 130, call.tail()
+        call.gone()
+    assert "Traceback" not in call.stderr, call.tail()
+    lease = latest(Store(str(out)))
+    assert lease is not None
+    assert lease.released
+    assert closed(out) == owed(recipe, "source.count=150")
+    holds(out)
+
+    resumed = run(recipe, *sets)
+    assert (resumed.status, given(resumed.stderr)) == (0, []), resumed.stderr
+    assert "are not in the current refinement" not in factory("check", out, log=out.parent / "log").stdout
+    holds(out)

@@ -21,11 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from factory.config import load_recipe
-from factory.shards import iter_sidecars
-from factory.store import Store
-from pipelines import build
-from tests.killing import ROOT, Figures, Victim, kill_and_resume
+from tests.killing import ROOT, Figures, Victim, closed, kill_and_resume, owed
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "kill_resume.json"
 KILLS = 20
@@ -69,18 +65,8 @@ def endure(
         out = folder / f"run{len(runs)}"
         command = ["run", str(recipe), "--out", str(out), *options]
         runs.append(kill_and_resume(command, out, queue, latest, rng, folder / f"logs{len(runs)}"))
-        assert committed(out) == owed(recipe)
+        assert closed(out) == owed(recipe)
     return runs
-
-
-def committed(out: Path) -> list[str]:
-    """Every committed problem, as often as it is committed."""
-    shards = iter_sidecars(Store(str(out)), "rollouts")
-    return sorted(entry.problem_id for sidecar in shards for entry in sidecar.entries)
-
-
-def owed(recipe: Path) -> list[str]:
-    return sorted(item.id for item in build.source(load_recipe(recipe)))
 
 
 def taking_turns(victims: Iterable[Victim], kills: int) -> list[Victim]:
