@@ -71,7 +71,8 @@ def connect(address: str | None) -> None:
     ray._private.worker.print_to_stdstream = _log_report
     if address is None:
         _guard.start()
-        _init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        # Without this word Ray would join a cluster that it finds on this machine.
+        _init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return
     _probe(address)
     try:

@@ -96,9 +96,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def test_a_cluster_outlives_its_drivers_and_a_run_its_nodes(cluster: Cluster, tmp_path: Path) -> None:
     recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
     recipe.write_text(RECIPE)
-    command = ["-v", "run", str(recipe), "--out", str(out), "--set", f"run.address={cluster.address}"]
+    command = ["-v", "run", str(recipe), "--out", str(out)]
+    address = ["--set", f"run.address={cluster.address}"]
 
-    with Invocation(command, tmp_path / "first") as run:
+    with Invocation([*command, *address], tmp_path / "first") as run:
         until(lambda: list(out.glob("rollouts/*.json")) or run.status is not None, START_SECONDS, "a shard")
         workers = cluster.workers()
         assert workers
@@ -109,7 +110,8 @@ def test_a_cluster_outlives_its_drivers_and_a_run_its_nodes(cluster: Cluster, tm
     assert psutil.pid_exists(cluster.raylets[1])
     holds(out)
 
-    with Invocation(command, tmp_path / "second") as run:
+    # As a Ray job is told where it runs.
+    with Invocation(command, tmp_path / "second", env={"RAY_ADDRESS": cluster.address}) as run:
         until(
             lambda: run.status is not None or len({name for name, _ in TAKES.findall(run.stderr)}) == 2,
             START_SECONDS,
@@ -122,3 +124,16 @@ def test_a_cluster_outlives_its_drivers_and_a_run_its_nodes(cluster: Cluster, tm
     assert run.stdout.startswith("finished")
     assert closed(out) == owed(recipe)
     holds(out)
+
+
+def test_a_run_of_its_own_beside_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    """A cluster on the same machine is not joined unless the recipe says so."""
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
+    recipe.write_text(RECIPE)
+    command = ["-v", "run", str(recipe), "--out", str(out), "--set", "source.count=8"]
+    with Invocation(command, tmp_path / "log") as run:
+        own = until(lambda: run.status is not None or run.find("ray::WorkerActor"), START_SECONDS, "a worker")
+        assert isinstance(own, psutil.Process), run.tail()
+        assert run.wait() == 0, run.tail()
+        run.gone()
+    assert closed(out) == owed(recipe, "source.count=8")
