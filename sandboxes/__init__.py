@@ -1,4 +1,5 @@
-"""Runs untrusted programs. Knows nothing of models or of the factory.
+"""Runs programs that a model wrote, and lets nothing out. Knows nothing of models or of the factory.
 
-No backend is here yet: nothing in the factory runs a program that a model wrote.
+`base` has the nouns and the contract, `choose` picks a backend, `pool` runs programs in it, `verdicts` turns what came
+back into a verdict. Everything but `remote` needs the standard library only. README.md says what each backend promises.
 """

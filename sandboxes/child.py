@@ -1,0 +1,329 @@
+"""What runs in the process of a program: the program itself, calls of its functions, or tests of another's.
+
+It begins where the walls already stand. Nothing that comes after a program's first line can be trusted, this module's
+own functions included: what is written to the results is what the program chose to say, and whoever reads it must treat
+it so. `tests` is the exception: no program's code ever runs in that process.
+
+Results are records: four bytes of length, then `plain` data. A call's record is `(0, value)` or `(1, error)`. Between
+tests and program go the same records: `(name, args, kwargs)` there, `(0, value)` or `(1, exception, message)` back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import linecache
+import os
+import random
+import socket
+import struct
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sandboxes import frames, plain
+
+RESULTS = 3
+"""The descriptor that results go to, or the peer where there are none."""
+PEER = 4
+"""The descriptor that tests ask on."""
+LENGTH = struct.Struct("<I")
+_LONGEST_ERROR = 1000
+
+_write, _exit = os.write, os._exit  # a program may replace them in `os`, and would only spoil its own results
+
+Work = frames.Frame
+
+
+def read_work(descriptor: int) -> Work:
+    """What there is to do: trusted, and read whole before the program's first line."""
+    data = b""
+    size = os.fstat(descriptor).st_size
+    while len(data) < size:
+        data += os.pread(descriptor, size - len(data), len(data))
+    return frames.unpack(data)
+
+
+def put_files(work: Work) -> None:
+    """Write the program's files into the present folder."""
+    header, blobs = work
+    for name, content in zip(header["files"], blobs[1:], strict=False):
+        Path(name).write_bytes(content)
+
+
+def begin(mode: str, work: Work) -> NoReturn:
+    """Do the work in the present folder, then end this process, whatever happens."""
+    header, blobs = work
+    try:
+        _be_fresh()
+        source = blobs[0].decode("utf-8", "surrogatepass")
+        MODES[mode](source, header, blobs[1 + len(header["files"]) :])
+        _exit(0)
+    finally:
+        _exit(1)
+
+
+def _be_fresh() -> None:
+    """What an interpreter of its own would have."""
+    random.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    sys.argv[:] = ["main.py"]
+    sys.path.insert(0, "")
+
+
+def _run(source: str, header: dict[str, Any], blobs: list[bytes]) -> NoReturn:
+    """As `python main.py` would, to the exit status."""
+    main = _module("__main__", "main.py")
+    try:
+        exec(compile(source, "main.py", "exec", dont_inherit=True), main.__dict__)
+        status = 0
+    except SystemExit as error:
+        status = _status_of(error)
+    except BaseException as error:
+        _print_traceback(error, source)
+        status = 1
+    _finish(status)
+
+
+def _module(name: str, file: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__file__ = file
+    sys.modules[name] = module
+    return module
+
+
+def _status_of(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _print_traceback(error: BaseException, source: str) -> None:
+    linecache.cache["main.py"] = (len(source), None, source.splitlines(keepends=True), "main.py")
+    own = error.__traceback__.tb_next if error.__traceback__ else None  # without this module's frame
+    sys.excepthook(type(error), error.with_traceback(own), own)
+
+
+def _finish(status: int) -> NoReturn:
+    """Wait for threads, run what was registered, flush: as at the end of an interpreter, without taking it apart."""
+    try:
+        if threading.active_count() > 1:
+            threading._shutdown()  # type: ignore[attr-defined]
+        if atexit._ncallbacks():
+            atexit._run_exitfuncs()
+    except BaseException:
+        status = 1
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            status = status or 120  # what the interpreter itself says to that
+    _exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:  # noqa: S110 - closed or replaced by the program
+            pass
+
+
+def _calls(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
+    """A program's function, call by call. What it returned stands in the results before the next call begins."""
+    namespace = _load(source)
+    function = namespace.get(header["function"], _Missing(header["function"]))
+    for blob in blobs:
+        args, kwargs = plain.decode(blob)
+        _write_all(RESULTS, _answer(function, args, kwargs, header["longest"]))
+    _flush()
+
+
+def _load(source: str) -> dict[str, Any]:
+    """The program's names. One that cannot be loaded ends here, as it would by itself."""
+    module = _module("solution", "main.py")
+    try:
+        exec(compile(source, "main.py", "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as error:
+        _flush()
+        _exit(_status_of(error))
+    except BaseException as error:
+        _print_traceback(error, source)
+        _flush()
+        _exit(1)
+    return module.__dict__
+
+
+def _answer(function: Any, args: Sequence[Any], kwargs: dict[str, Any], longest: int) -> bytes:
+    """A record of what a call came to."""
+    try:
+        record = plain.encode((0, function(*args, **kwargs)))
+        if len(record) > longest:
+            record = plain.encode((1, "ValueError", f"a value of more than {longest} bytes"))
+    except BaseException as error:
+        record = plain.encode((1, type(error).__name__, _message(error)))
+    return LENGTH.pack(len(record)) + record
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:_LONGEST_ERROR]
+    except BaseException:
+        return ""
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[_write(descriptor, data) :]
+
+
+def _serve(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
+    """A program whose functions somebody else's tests call."""
+    namespace = _load(source)
+    line = socket.socket(fileno=RESULTS)
+    while (request := _receive(line, header["longest"])) is not None:
+        name, args, kwargs = plain.decode(request)
+        function = namespace.get(name, _Missing(name))
+        _write_all(RESULTS, _answer(function, args, kwargs, header["longest"]))
+    _flush()
+
+
+class _Missing:
+    """Stands for a function that the program does not have."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NameError(f"name '{self._name}' is not defined")
+
+
+def _receive(line: socket.socket, longest: int) -> bytes | None:
+    """A record; None where the other side has gone, or sends what is none."""
+    head = _receive_exactly(line, LENGTH.size)
+    if head is None or (length := LENGTH.unpack(head)[0]) > longest + 100:
+        return None
+    return _receive_exactly(line, length)
+
+
+def _receive_exactly(line: socket.socket, length: int) -> bytes | None:
+    data = b""
+    while len(data) < length:
+        try:
+            part = line.recv(length - len(data))
+        except OSError:
+            return None
+        if not part:
+            return None
+        data += part
+    return data
+
+
+class CandidateError(Exception):
+    """The program did not answer, or raised an exception that Python does not have built in."""
+
+
+class _Tests:
+    """The functions that tests call, and what came of it."""
+
+    def __init__(self, longest: int) -> None:
+        self._line = socket.socket(fileno=PEER)
+        self._longest = longest
+        self.calls = 0
+        self.unjudged: str | None = None
+        """Why a test could not be put to the program."""
+
+    def stub(self, name: str) -> Callable[..., Any]:
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            return self._ask(name, args, kwargs)
+
+        ask.__name__ = ask.__qualname__ = name
+        return ask
+
+    def _ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            request = plain.encode((name, args, kwargs))
+        except plain.NotPlain as error:
+            self.unjudged = f"an argument of {name} cannot be passed: {error}"
+            raise
+        try:
+            self._line.sendall(LENGTH.pack(len(request)) + request)
+        except OSError:
+            raise CandidateError("the program has ended") from None
+        record = _receive(self._line, self._longest)
+        if record is None:
+            raise CandidateError("the program ended before it answered")
+        self.calls += 1
+        return self._read(record)
+
+    def _read(self, record: bytes) -> Any:
+        try:
+            answer = plain.decode(record)
+        except plain.NotPlain as error:
+            raise CandidateError(f"the program answered with {error}") from None
+        match answer:
+            case (0, value):
+                return value
+            case (1, str(kind), str(message)):
+                known = getattr(builtins, kind, None)
+                if isinstance(known, type) and issubclass(known, Exception):
+                    raise _raised(known, message)
+                raise CandidateError(f"{kind}: {message}")
+        raise CandidateError("the program answered with no answer")
+
+
+def _raised(kind: type[Exception], message: str) -> Exception:
+    try:
+        return kind(message)
+    except TypeError:  # those of Unicode want more than a message
+        return CandidateError(f"{kind.__name__}: {message}")
+
+
+def _judge(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
+    """Tests, with functions in them that ask the program in its own jail. No code of the program is here."""
+    tests = _Tests(header["longest"])
+    stubs = {name: tests.stub(name) for name in header["entry_points"]}
+    _module("solution", "solution.py").__dict__.update(stubs)
+    module = _module("__main__", "tests.py")
+    module.__dict__.update(stubs)
+    passed, detail = False, ""
+    try:
+        code = compile(source, "tests.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        _write_all(RESULTS, plain.encode((False, "", 0, f"the tests are no program: {_message(error)}")))
+        return
+    try:
+        exec(code, module.__dict__)
+        passed = True
+    except SystemExit:
+        tests.unjudged = tests.unjudged or "the tests end themselves"
+    except BaseException as error:
+        detail = _describe(error)
+        if not tests.calls and not isinstance(error, CandidateError | AssertionError):
+            tests.unjudged = tests.unjudged or f"the tests fail by themselves: {detail}"
+    _write_all(RESULTS, plain.encode((passed, detail, tests.calls, tests.unjudged)))
+    _flush()
+
+
+def _describe(error: BaseException) -> str:
+    """In one line: the test's line, and the error."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "tests.py"]
+    place = f"line {lines[-1]}: " if lines else ""
+    return f"{place}{type(error).__name__}: {_message(error)}".replace("\n", " ").rstrip(": ")[:_LONGEST_ERROR]
+
+
+MODES: dict[str, Callable[[str, dict[str, Any], list[bytes]], None]] = {
+    "run": _run,
+    "calls": _calls,
+    "serve": _serve,
+    "judge": _judge,
+}

@@ -1,0 +1,339 @@
+"""What stands between a program and the machine. Used by `forkserver`, which forks one child a program.
+
+`Walls.build` makes what all runs share, once, in the fork server. Before each run `open_box` makes its working folder;
+the child `enter`s, after which it is a program's and can do nothing else; when all its processes are dead, which `end`
+sees to, `close_box` takes the folder away.
+
+- `Jail`: namespaces with a minimal read-only root; each run has a process namespace and a file system of its own.
+- `Fence`: Landlock and seccomp around a process among the host's, where namespaces are refused.
+- `Open`: none. For programs that are trusted, and to measure what the others cost. With a user of its own, it starts
+  bubblewrap.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sandboxes import linux, seccomp
+
+INSIDE = 1000
+"""The user and group that a program has in a jail, whoever it is outside."""
+BOX = "/box"
+"""A program's working folder in a jail."""
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+"""Programs and libraries of the host, which may be read."""
+DEVICES = ("null", "zero", "full", "random", "urandom")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What a working folder may hold."""
+
+    bytes: int
+    files: int
+
+
+class Walls:
+    """No walls, and what all kinds share."""
+
+    home: str
+    """The working folder, as the program sees it."""
+
+    def __init__(self, folder: str, user: int | None) -> None:
+        """`folder` is the slot's own on the host; `user` is whom to become, where this process may (root)."""
+        self.folder = folder
+        self.user = user
+        self.home = f"{folder}/box"
+
+    def build(self) -> None:
+        self.proc = linux.high(os.open("/proc", os.O_RDONLY | os.O_DIRECTORY))
+        linux.adopt_orphans()
+
+    def most_processes(self, wanted: int) -> int:
+        """What the kernel is to be told so that a run has `wanted` processes: it counts all of a user's."""
+        return wanted if self.user is not None else wanted + _threads_of(os.getuid())
+
+    def open_box(self, box: Box) -> None:
+        Path(self.home).mkdir(mode=0o700)
+        if self.user is not None:
+            os.chown(self.home, self.user, self.user)
+
+    def fork(self) -> int:
+        return os.fork()
+
+    def enter(self) -> None:
+        """In the child, last of all."""
+        self._become()
+
+    def _become(self) -> None:
+        if self.user is not None:
+            os.setgroups([])
+            os.setresgid(self.user, self.user, self.user)
+            os.setresuid(self.user, self.user, self.user)
+
+    def end(self) -> None:
+        """Kill and reap every process that a run has left, once its first one is reaped."""
+        while self._has_children():
+            self._kill_children()
+
+    def _has_children(self) -> bool:
+        """Reaps the dead. Whoever loses a parent in the run becomes a child of the fork server."""
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return False
+        return True
+
+    def _kill_children(self) -> None:
+        if self.user is not None:
+            self._kill_by_user()
+            return
+        me = os.getpid()
+        for pid in map(int, Path(f"/proc/{me}/task/{me}/children").read_text("ascii").split()):
+            os.kill(pid, signal.SIGKILL)
+
+    def _kill_by_user(self) -> None:
+        """All at once: no process of a user can fork while a signal goes to all of them."""
+        helper = os.fork()
+        if helper == 0:
+            try:
+                self._become()
+                os.kill(-1, signal.SIGKILL)  # spares itself
+            finally:
+                os._exit(0)
+        os.waitpid(helper, 0)
+
+    def close_box(self) -> None:
+        for entry in os.scandir(self.folder):
+            _remove(entry)
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            os.rmdir(entry.path)
+        else:
+            os.unlink(entry.path)
+    except OSError:  # not empty: no depth is too much for `rm`
+        subprocess.run(["rm", "-rf", "--", entry.path], check=True)
+
+
+def _threads_of(user: int) -> int:
+    count = 0
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and folder.stat().st_uid == user:
+                count += len(list((folder / "task").iterdir()))
+        except OSError:
+            pass  # it has ended
+    return count
+
+
+class Fence(Walls):
+    """Landlock and seccomp. The program is the host's process, but may only touch its box and read the system."""
+
+    MINIMUM = 3
+    """Landlock's ABI of Linux 6.2, the first that watches over truncation."""
+    _FILES: ClassVar = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+    """What an ABI can forbid to do with files: everything that it knows is forbidden."""
+    _CONNECT = 0b11
+    _SCOPE = 0b11
+    _EXECUTE, _WRITE, _READ, _LIST, _TRUNCATE, _DEVICE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+
+    def __init__(self, folder: str, user: int | None, readable: Sequence[str]) -> None:
+        super().__init__(folder, user)
+        self.readable = readable
+
+    def build(self) -> None:
+        abi = linux.landlock_abi()
+        if abi < self.MINIMUM:
+            raise OSError(f"Landlock's ABI is {abi}: {self.MINIMUM} is needed (Linux 6.2 with Landlock switched on)")
+        super().build()
+        self._ruleset = linux.high(self._make_ruleset(abi))
+
+    def _make_ruleset(self, abi: int) -> int:
+        files = self._FILES[max(known for known in self._FILES if known <= abi)]
+        size = 8 if abi < 4 else 16 if abi < 6 else 24
+        ruleset = linux.landlock_create(files, self._CONNECT, self._SCOPE, size=size)
+        for path in {*SYSTEM, *self.readable}:
+            if Path(path).is_dir():
+                linux.landlock_allow(ruleset, path, self._EXECUTE | self._READ | self._LIST)
+        for path in ("/etc/ld.so.cache", "/etc/localtime"):
+            if Path(path).is_file():
+                linux.landlock_allow(ruleset, path, self._READ)
+        for name in DEVICES:
+            linux.landlock_allow(ruleset, f"/dev/{name}", self._READ | self._WRITE)
+        # No execution of what it wrote, and no devices made.
+        linux.landlock_allow(ruleset, self.folder, files & ~(self._EXECUTE | self._DEVICE | 1 << 6 | 1 << 11))
+        return ruleset
+
+    def enter(self) -> None:
+        self._become()
+        linux.drop_capabilities()
+        linux.no_new_privileges()
+        linux.landlock_enforce(self._ruleset)
+        linux.set_seccomp(seccomp.host_filter(os.getpid()))
+
+
+class Jail(Walls):
+    """Namespaces of their own: users, mounts, processes, network, IPC, host name, cgroups."""
+
+    _SPACES = (
+        linux.CLONE_NEWUSER
+        | linux.CLONE_NEWNS
+        | linux.CLONE_NEWPID
+        | linux.CLONE_NEWNET
+        | linux.CLONE_NEWIPC
+        | linux.CLONE_NEWUTS
+        | linux.CLONE_NEWCGROUP
+    )
+    _OLD = "/old"
+
+    def __init__(self, folder: str, user: int | None, readable: Sequence[str]) -> None:
+        super().__init__(folder, user)
+        self.readable = readable
+        self.home = BOX
+
+    def build(self) -> None:
+        """The caller's process stays outside and waits; what returns is its child, the first process of the jail."""
+        self._enter_namespaces()
+        super().build()  # takes hold of the host's /proc: there is none in the jail
+        self._own_processes = linux.high(os.open("self/ns/pid", os.O_RDONLY, dir_fd=self.proc))
+        if self.user is not None:
+            os.setgroups([])
+        self._build_root()
+        socket.sethostname("sandbox")
+        linux.drop_bounding_set()
+        linux.no_new_privileges()
+        self._filter = seccomp.jail_filter()
+
+    def _enter_namespaces(self) -> None:
+        outside = (os.geteuid(), os.getegid())
+        if self.user is None:
+            linux.unshare(self._SPACES)
+            Path("/proc/self/setgroups").write_text("deny", "ascii")
+            Path("/proc/self/uid_map").write_text(f"{INSIDE} {outside[0]} 1", "ascii")
+            Path("/proc/self/gid_map").write_text(f"{INSIDE} {outside[1]} 1", "ascii")
+        else:
+            self._unshare_as_root(self.user)
+        linux.die_with_parent(signal.SIGKILL)
+        first = os.fork()
+        if first:
+            status = os.waitpid(first, 0)[1]
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        linux.die_with_parent(signal.SIGKILL)
+
+    def _unshare_as_root(self, user: int) -> None:
+        """Root maps itself, to read what root may, and a user that is nobody else's, for the program. Only a process
+        that stayed outside may write that."""
+        me = os.getpid()
+        ready, go = os.pipe()
+        writer = os.fork()
+        if writer == 0:
+            try:
+                os.close(go)
+                os.read(ready, 1)
+                for name in ("uid_map", "gid_map"):
+                    Path(f"/proc/{me}/{name}").write_text(f"0 0 1\n{INSIDE} {user} 1\n", "ascii")
+                os._exit(0)
+            except OSError:
+                os._exit(1)
+        linux.unshare(self._SPACES)
+        os.write(go, b"1")
+        os.close(ready)
+        os.close(go)
+        if os.waitpid(writer, 0)[1]:
+            raise OSError("root of a container that may not map users")
+
+    def _build_root(self) -> None:
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        stage = "/tmp"  # noqa: S108 - any folder that exists; the new root covers it for a moment
+        linux.mount("sandbox", stage, "tmpfs", linux.MS_NOSUID, "mode=755,size=1m")
+        Path(f"{stage}{self._OLD}").mkdir()
+        linux.pivot_root(stage, f"{stage}{self._OLD}")
+        os.chdir("/")
+        for path in SYSTEM:
+            self._show_system(path)
+        for path in self.readable:
+            if not Path(path).resolve().is_relative_to("/usr"):
+                self._show(path)
+        self._make_devices()
+        self._make_etc()
+        Path(BOX).mkdir()
+        Path("/tmp").symlink_to(BOX)  # noqa: S108 - in the jail
+        linux.umount(self._OLD)
+        Path(self._OLD).rmdir()
+        linux.restrict_mounts("/", linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, below=False)
+
+    def _show_system(self, path: str) -> None:
+        there = Path(f"{self._OLD}{path}")
+        if there.is_symlink():
+            Path(path).symlink_to(there.readlink())
+        elif there.is_dir():
+            self._show(path)
+
+    def _show(self, path: str) -> None:
+        """Make a folder or file of the host readable at the same place."""
+        there, here = Path(f"{self._OLD}{path}"), Path(path)
+        if here.exists():
+            return  # within one that is shown already
+        if there.is_dir():
+            here.mkdir(parents=True)
+        else:
+            here.parent.mkdir(parents=True, exist_ok=True)
+            here.touch()
+        linux.mount(str(there), path, None, linux.MS_BIND | linux.MS_REC)
+        linux.restrict_mounts(path, linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV, below=True)
+
+    def _make_devices(self) -> None:
+        Path("/dev").mkdir()
+        for name in DEVICES:
+            Path(f"/dev/{name}").touch()
+            linux.mount(f"{self._OLD}/dev/{name}", f"/dev/{name}", None, linux.MS_BIND)
+            linux.restrict_mounts(f"/dev/{name}", linux.MS_NOSUID | linux.MS_NOEXEC, below=False)
+        Path("/dev/shm").symlink_to(BOX)  # noqa: S108 - in the jail
+
+    def _make_etc(self) -> None:
+        Path("/etc").mkdir()
+        Path("/etc/passwd").write_text(f"sandbox:x:{INSIDE}:{INSIDE}::{BOX}:/bin/false\n", "ascii")
+        Path("/etc/group").write_text(f"sandbox:x:{INSIDE}:\n", "ascii")
+        if Path(f"{self._OLD}/etc/ld.so.cache").is_file():
+            self._show("/etc/ld.so.cache")
+
+    def most_processes(self, wanted: int) -> int:
+        """Users are counted by namespace; without a user of its own, the fork server and its parent count too."""
+        return wanted if self.user is not None else wanted + 2
+
+    def open_box(self, box: Box) -> None:
+        options = f"mode=700,uid={INSIDE},gid={INSIDE},size={box.bytes},nr_inodes={box.files + 1}"
+        linux.mount("box", BOX, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, options)
+
+    def fork(self) -> int:
+        """The child is the first process of a namespace: with it, all others of its run die."""
+        linux.unshare(linux.CLONE_NEWPID)
+        pid = os.fork()
+        if pid:
+            linux.setns(self._own_processes, linux.CLONE_NEWPID)
+        return pid
+
+    def enter(self) -> None:
+        if self.user is not None:
+            os.setresgid(INSIDE, INSIDE, INSIDE)
+            os.setresuid(INSIDE, INSIDE, INSIDE)  # which leaves no capability: none of its users is root any more
+        else:
+            linux.drop_capabilities()
+        linux.set_seccomp(self._filter)
+
+    def end(self) -> None:
+        """Nothing is left: the first process of a namespace is not gone before all others are."""
+
+    def close_box(self) -> None:
+        linux.umount(BOX)
