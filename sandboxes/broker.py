@@ -71,7 +71,7 @@ class Run:
 
     def header(self) -> dict[str, Any]:
         texts = ("stdout", "stderr", "results")
-        return {name: value for name, value in asdict(self).items() if name not in texts}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in texts}
 
 
 def ending_of(report: dict[str, Any], limits: Limits, *, kills: int, written: int) -> tuple[Ending, str]:
@@ -146,7 +146,7 @@ class Slot:
         it."""
         try:
             server = await self.server(role)
-        except SandboxError as error:
+        except (SandboxError, OSError) as error:  # whoever asked must be answered
             return Run(Ending.TROUBLE, detail=f"no fork server: {error}")
         files = [_memory_file(one) for one in (work, stdin, b"", b"", b"")]
         takes_results = mode in {"calls", "judge"}
@@ -210,12 +210,8 @@ def _run_of(
         starved=watch.starved,
         stdout=os.pread(files[2], limits.output_bytes, 0),
         stderr=os.pread(files[3], limits.output_bytes, 0),
-        results=os.pread(files[4], _results_size(limits), 0) if takes_results else b"",
+        results=os.pread(files[4], limits.output_bytes, 0) if takes_results else b"",
     )
-
-
-def _results_size(limits: Limits) -> int:
-    return limits.output_bytes + 1
 
 
 def _memory_file(content: bytes) -> int:
@@ -235,7 +231,7 @@ class _Watch:
         self._run = run
         self._limits = limits
         self._outputs = outputs
-        self._start = time.monotonic()
+        self._start = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.starved = False
 

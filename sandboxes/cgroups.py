@@ -142,6 +142,7 @@ class Cgroup:
         self._folders = folders
         self._files = files
         self._limits: dict[str, int] = {}
+        self._kills = -1
 
     def add(self, pid: int) -> None:
         for folder in self._folders:
@@ -160,7 +161,9 @@ class Cgroup:
 
     def kills(self) -> int:
         """How often the kernel has killed a process of the group because memory ran out."""
-        for line in self._file(self._files.kills).read_text("ascii").splitlines():
+        if self._kills < 0:  # asked twice a run, so it stays open
+            self._kills = os.open(self._file(self._files.kills), os.O_RDONLY | os.O_CLOEXEC)
+        for line in os.pread(self._kills, 4096, 0).decode("ascii").splitlines():
             name, _, value = line.partition(" ")
             if name == "oom_kill":
                 return int(value)
@@ -171,6 +174,9 @@ class Cgroup:
 
     def remove(self, seconds: float = 5.0) -> None:
         """Kill what is in it, and take it away."""
+        if self._kills >= 0:
+            os.close(self._kills)
+            self._kills = -1
         deadline = time.monotonic() + seconds
         for folder in self._folders:
             while folder.exists():

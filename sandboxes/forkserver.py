@@ -1,8 +1,8 @@
 """The process that forks one child a program, behind walls that stand before any program comes.
 
 Executed, not forked, by the broker, with an empty environment: no memory of anybody else's is in it. It never reads
-what
-a program is, says or leaves: only the child opens those descriptors, so that nothing of one run is left for the next.
+what a program is, says or leaves: only the child reads those descriptors, so that nothing of one run is left for the
+next.
 
 On its control socket (standard input) it gets orders with descriptors, one at a time, and answers each with a report
 once every process of the run is dead. An order is JSON:
@@ -16,8 +16,7 @@ once every process of the run is dead. An order is JSON:
     box        [bytes, files] of its folder
 
 and `{"kill": run, "why": word}`, at any time, ends a run. A report: `run`, `status` (as of waitpid), `stopped` (why
-it was
-killed, or null), `cpu`, `wall`, `trouble` (why the child could not start the program, or null).
+it was killed, or null), `cpu`, `wall`, `trouble` (why the child could not start the program, or null).
 """
 
 from __future__ import annotations
@@ -33,22 +32,19 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from sandboxes import child, hooks, linux
 from sandboxes.walls import Box, Fence, Jail, Walls
 
 DESCRIPTORS = 6
 """Of an order, at most: private ones (results, a line to a peer), then its work, standard input, output and error.
-All of
-this process's own are out of the way, so the private ones arrive in their places, from `child.RESULTS` on."""
+All of this process's own are out of the way, so the private ones arrive in their places, from `child.RESULTS` on."""
 _NICE = 5
 _BIG = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What the broker wants run."""
 
     run: int
@@ -121,9 +117,8 @@ class _Server:
         self._walls = walls
         self._poller = select.poll()
         self._poller.register(control, select.POLLIN)
-        self._ready, self._mark = map(
-            linux.high, os.pipe()
-        )  # a child says here that its program starts, or why it cannot
+        # A child says here that its program starts, or why it cannot.
+        self._ready, self._mark = map(linux.high, os.pipe())
         os.set_blocking(self._ready, False)
         self.addresses = _address_space(walls.proc)
 

@@ -14,7 +14,6 @@ _libc.syscall.restype = ctypes.c_long
 
 SYSCALLS = {
     "capset": 126,
-    "close_range": 436,
     "landlock_add_rule": 445,
     "landlock_create_ruleset": 444,
     "landlock_restrict_self": 446,
@@ -40,7 +39,6 @@ MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
-MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
@@ -49,7 +47,6 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -116,11 +113,6 @@ def no_new_privileges() -> None:
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def not_dumpable() -> None:
-    """Keep other processes of this user from looking into this one."""
-    _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
 def drop_bounding_set() -> None:
     """Give up, for all descendants, every capability that executing a file could give."""
     for number in range(64):
@@ -154,11 +146,6 @@ def high(descriptor: int) -> int:
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
     os.close(descriptor)
     return moved
-
-
-def close_from(first: int) -> None:
-    """Close every descriptor from `first` on."""
-    _call("close_range", first, 0x7FFFFFFF, 0)
 
 
 def landlock_abi() -> int:

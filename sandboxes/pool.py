@@ -1,8 +1,7 @@
 """A sandbox whose programs run on this machine: the worker's side of the broker.
 
 Any number of tasks may ask at once; as many runs as there are slots are under way, as many again wait in the broker,
-and
-the rest wait here. A broker that dies takes its runs with it: they end in trouble, and the next one starts a new
+and the rest wait here. A broker that dies takes its runs with it: they end in trouble, and the next one starts a new
 broker.
 """
 

@@ -3,8 +3,7 @@
 The list is of what ordinary computation, files, processes, threads and pipes need. Left out on purpose: everything that
 makes sockets other than pairs, namespaces, mounts, tracing and reading other processes, io_uring, bpf, perf, keyrings,
 userfaultfd, memory files, System V and POSIX queues and shared memory, clocks, modules, priorities of others. ENOSYS
-and
-not EPERM for those, because libraries fall back to older calls where they are told that a newer one does not exist.
+and not EPERM for those, because libraries fall back to older calls where they are told that a newer one does not exist.
 
 x86_64 only; numbers are of the kernel's table.
 """
@@ -38,7 +37,6 @@ _ALLOWED = """
 334 rseq 434 pidfd_open 436 close_range 437 openat2 439 faccessat2 441 epoll_pwait2 449 futex_waitv
 """
 ALLOWED = frozenset(map(int, _ALLOWED.split()[::2]))
-NAMES = dict(zip(_ALLOWED.split()[1::2], map(int, _ALLOWED.split()[::2]), strict=True))
 
 _BY_PATH = {
     76: "truncate",

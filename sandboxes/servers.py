@@ -131,7 +131,7 @@ class Server:
             raise ServerDied
         answer = self._next()
         try:
-            socket.send_fds(self._line, [json.dumps(asdict(order)).encode()], descriptors)
+            socket.send_fds(self._line, [json.dumps(order._asdict()).encode()], descriptors)
         except OSError:
             self._hang_up()
             raise ServerDied from None

@@ -6,8 +6,7 @@ sees to, `close_box` takes the folder away.
 
 - `Jail`: namespaces with a minimal read-only root; each run has a process namespace and a file system of its own.
 - `Fence`: Landlock and seccomp around a process among the host's, where namespaces are refused.
-- `Open`: none. For programs that are trusted, and to measure what the others cost. With a user of its own, it starts
-  bubblewrap.
+- `Walls` itself: none. For programs that are trusted, and to measure what the others cost.
 """
 
 from __future__ import annotations
@@ -142,11 +141,12 @@ class Fence(Walls):
 
     MINIMUM = 3
     """Landlock's ABI of Linux 6.2, the first that watches over truncation."""
-    _FILES: ClassVar = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+    _FILES: ClassVar = {3: (1 << 15) - 1, 5: (1 << 16) - 1}
     """What an ABI can forbid to do with files: everything that it knows is forbidden."""
     _CONNECT = 0b11
     _SCOPE = 0b11
-    _EXECUTE, _WRITE, _READ, _LIST, _TRUNCATE, _DEVICE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+    _EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+    _MAKE_CHARACTER, _MAKE_BLOCK, _CONTROL_DEVICE = 1 << 6, 1 << 11, 1 << 15
 
     def __init__(self, folder: str, user: int | None, readable: Sequence[str]) -> None:
         super().__init__(folder, user)
@@ -171,8 +171,8 @@ class Fence(Walls):
                 linux.landlock_allow(ruleset, path, self._READ)
         for name in DEVICES:
             linux.landlock_allow(ruleset, f"/dev/{name}", self._READ | self._WRITE)
-        # No execution of what it wrote, and no devices made.
-        linux.landlock_allow(ruleset, self.folder, files & ~(self._EXECUTE | self._DEVICE | 1 << 6 | 1 << 11))
+        never = self._EXECUTE | self._MAKE_CHARACTER | self._MAKE_BLOCK | self._CONTROL_DEVICE
+        linux.landlock_allow(ruleset, self.folder, files & ~never)
         return ruleset
 
     def enter(self) -> None:
