@@ -26,6 +26,7 @@ setup: ## makes .venv with the exact versions in requirements.lock (minutes; onc
 
 demo: setup ## searches Countdown problems with the bundled teacher on this machine, into runs/demo
 	@$(BIN)/factory run pipelines/demo.toml --out runs/demo
+	@echo 'In this shell first: export PATH="$$PWD/$(BIN):$$PATH"'
 
 test: lint types ## lint, format, types, then every test but the soak tests
 	$(BIN)/python -m pytest tests
