@@ -73,9 +73,9 @@ class Cluster:
         return [one for one in in_session(self.session) if "ray::WorkerActor" in title(one) and lives(one)]
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with (tmp_path / "cluster.err").open("wb") as errors:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with (tmp_path_factory.mktemp("cluster") / "err").open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER],
             stdin=subprocess.PIPE,
@@ -91,6 +91,19 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         process.communicate(timeout=END_SECONDS)
         for one in in_session(process.pid):
             one.kill()
+
+
+def test_a_run_of_its_own_beside_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    """A cluster on the same machine is not joined unless the recipe says so."""
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
+    recipe.write_text(RECIPE)
+    command = ["-v", "run", str(recipe), "--out", str(out), "--set", "source.count=8"]
+    with Invocation(command, tmp_path / "log") as run:
+        own = until(lambda: run.status is not None or run.find("ray::WorkerActor"), START_SECONDS, "a worker")
+        assert isinstance(own, psutil.Process), run.tail()
+        assert run.wait() == 0, run.tail()
+        run.gone()
+    assert closed(out) == owed(recipe, "source.count=8")
 
 
 def test_a_cluster_outlives_its_drivers_and_a_run_its_nodes(cluster: Cluster, tmp_path: Path) -> None:
@@ -124,16 +137,3 @@ def test_a_cluster_outlives_its_drivers_and_a_run_its_nodes(cluster: Cluster, tm
     assert run.stdout.startswith("finished")
     assert closed(out) == owed(recipe)
     holds(out)
-
-
-def test_a_run_of_its_own_beside_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
-    """A cluster on the same machine is not joined unless the recipe says so."""
-    recipe, out = tmp_path / "recipe.toml", tmp_path / "out"
-    recipe.write_text(RECIPE)
-    command = ["-v", "run", str(recipe), "--out", str(out), "--set", "source.count=8"]
-    with Invocation(command, tmp_path / "log") as run:
-        own = until(lambda: run.status is not None or run.find("ray::WorkerActor"), START_SECONDS, "a worker")
-        assert isinstance(own, psutil.Process), run.tail()
-        assert run.wait() == 0, run.tail()
-        run.gone()
-    assert closed(out) == owed(recipe, "source.count=8")

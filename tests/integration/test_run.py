@@ -60,8 +60,8 @@ wave = 2
 [run]
 workers = 1
 """
-SLOW = "engines.teacher.args={ seconds_per_token = 0.01, max_running = 24, record = false }"
-"""One to three seconds an attempt, twelve problems at once: there is time to stop it, and something to lose."""
+SLOW = "engines.teacher.args={ seconds_per_token = 0.006, max_running = 24, record = false }"
+"""One or two seconds an attempt, twelve problems at once: there is time to stop it, and something to lose."""
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def refinements(recipe: Path, out: Path) -> None:
 
 
 def test_two_workers_share_a_run(recipe: Path) -> None:
-    ended = run(recipe, "run.workers=2", SLOW.replace("0.01", "0.002"))
+    ended = run(recipe, "run.workers=2", SLOW.replace("0.006", "0.002"))
     assert ended.status == 0, ended.stderr
     takers = {name for name, _ in TAKES.findall(ended.stderr)}
     assert takers == {"w000r000", "w001r000"}
