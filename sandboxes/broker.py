@@ -46,7 +46,7 @@ GRACE_SECONDS = 2.0
 class Settings:
     """What a broker is started with."""
 
-    walls: str
+    backend: str
     slots: int
     modules: list[str]
     paths: list[str]
@@ -180,13 +180,12 @@ class Slot:
         return server.group.kills()
 
     def _order(self, server: Server, number: int, mode: str, private: int, limits: Limits) -> Order:
-        open_walls = self._settings.walls == "open"
         return Order(
             run=number,
             mode=mode,
             private=private,
             cpu=limits.cpu_seconds,
-            address=None if open_walls else server.addresses + limits.memory_bytes,
+            address=None if self._settings.backend == "none" else server.addresses + limits.memory_bytes,
             wall=limits.wall_seconds + 1.0,
             processes=limits.processes,
             file=max(limits.file_bytes, limits.output_bytes + 1),
@@ -368,11 +367,11 @@ class _Place:
     def server(self, settings: Settings, slot: int, role: str) -> Server:
         place = slot * 2 + (role == "tests")
         group = self.parents.make(f"{self.name}-{place}") if self.parents is not None else None
-        user = FIRST_USER + os.getpid() * USERS + place if os.geteuid() == 0 and settings.walls != "open" else None
-        python, base = find_python(user if settings.walls == "fence" else None)
+        user = FIRST_USER + os.getpid() * USERS + place if os.geteuid() == 0 and settings.backend != "none" else None
+        python, base = find_python(user if settings.backend == "landlock" else None)
         readable = [base, *settings.paths]
-        folder = "" if settings.walls == "jail" else f"{self._own_folder()}/{place}"
-        spec = Spec(settings.walls, folder, user, python, readable, settings.modules, settings.paths)
+        folder = "" if settings.backend == "zygote" else f"{self._own_folder()}/{place}"
+        spec = Spec(settings.backend, folder, user, python, readable, settings.modules, settings.paths)
         return Server(spec, group)
 
     def _own_folder(self) -> str:

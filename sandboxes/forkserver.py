@@ -63,7 +63,7 @@ class Gone(Exception):
 
 
 def main() -> None:
-    """`argv`: one JSON object: `walls`, `folder`, `user`, `readable`, `modules`, `paths`."""
+    """`argv`: one JSON object: `backend`, `folder`, `user`, `readable`, `modules`, `paths`."""
     spec = json.loads(sys.argv[1])
     control = socket.socket(fileno=linux.high(os.dup(0)))
     _quiet_standard_streams()
@@ -86,10 +86,10 @@ def main() -> None:
 
 
 def _walls(spec: dict[str, Any]) -> Walls:
-    kind, folder, user = spec["walls"], spec["folder"], spec["user"]
-    if kind == "jail":
+    backend, folder, user = spec["backend"], spec["folder"], spec["user"]
+    if backend == "zygote":
         return Jail(folder, user, spec["readable"])
-    if kind == "fence":
+    if backend == "landlock":
         return Fence(folder, user, spec["readable"])
     return Walls(folder, user)
 

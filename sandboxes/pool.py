@@ -39,7 +39,8 @@ from sandboxes.base import (
 from sandboxes.child import LENGTH
 from sandboxes.servers import ROOT
 
-LEVELS = {"jail": Level.JAIL, "fence": Level.FILTER, "open": Level.NONE}
+LEVELS = {"zygote": Level.JAIL, "landlock": Level.FILTER, "none": Level.NONE}
+"""The backends of this machine, and how strong each is."""
 MODULES = (
     *("bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools"),
     *("hashlib", "heapq", "inspect", "io", "itertools", "json", "math", "operator", "random", "re", "statistics"),
@@ -70,13 +71,12 @@ class _Died(Exception):
 
 
 class Pool:
-    """The `Sandbox` of this machine, with one kind of walls."""
+    """The `Sandbox` of this machine, with one backend."""
 
     languages = frozenset({Language.PYTHON})
 
-    def __init__(self, backend: str, walls: str, options: Options) -> None:
+    def __init__(self, backend: str, options: Options) -> None:
         self.backend = backend
-        self._walls = walls
         self._options = options
         self._memory = Memory.WATCHED
         self._connection: _Connection | None = None
@@ -90,7 +90,7 @@ class Pool:
 
     @property
     def isolation(self) -> Isolation:
-        return Isolation(self.backend, LEVELS[self._walls], self._memory)
+        return Isolation(self.backend, LEVELS[self.backend], self._memory)
 
     async def _connect(self) -> _Connection:
         async with self._starting:
@@ -100,7 +100,7 @@ class Pool:
                 if self._connection is not None:
                     await self._connection.close()
                 settings = {
-                    "walls": self._walls,
+                    "backend": self.backend,
                     "slots": self._options.count,
                     "modules": list(self._options.modules),
                     "paths": list(self._options.paths),

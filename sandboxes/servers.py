@@ -40,7 +40,7 @@ class ServerDied(Exception):
 class Spec:
     """What a fork server is started with; see `forkserver.main`."""
 
-    walls: str
+    backend: str
     folder: str
     """Its own, on the host; for walls without a file system of their own."""
     user: int | None

@@ -16,9 +16,9 @@ def add(a, b): return Equal()
 """
 
 
-@pytest.fixture(params=["jail", "fence"])
+@pytest.fixture(params=["zygote", "landlock"])
 async def pool(request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
-    pool = Pool(request.param, request.param, Options(slots=1))
+    pool = Pool(request.param, Options(slots=1))
     try:
         await pool.start()
     except SandboxError as error:
