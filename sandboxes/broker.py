@@ -11,6 +11,7 @@ that runs a program's code is there ever a test or an expected answer.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import itertools
 import json
@@ -149,6 +150,8 @@ class Slot:
         except (SandboxError, OSError) as error:  # whoever asked must be answered
             return Run(Ending.TROUBLE, detail=f"no fork server: {error}")
         files = [_memory_file(one) for one in (work, stdin, b"", b"", b"")]
+        for output in files[2:4]:
+            fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # else two processes may write to the same place
         takes_results = mode in {"calls", "judge"}
         watched = files[2:] if takes_results else files[2:4]
         number = next(self._runs)

@@ -18,7 +18,7 @@ _ALLOWED = """
 14 rt_sigprocmask 15 rt_sigreturn 17 pread64 18 pwrite64 19 readv 20 writev 21 access 22 pipe 23 select 24 sched_yield
 25 mremap 26 msync 27 mincore 28 madvise 32 dup 33 dup2 34 pause 35 nanosleep 36 getitimer 37 alarm 38 setitimer
 39 getpid 40 sendfile 44 sendto 45 recvfrom 46 sendmsg 47 recvmsg 48 shutdown 51 getsockname 52 getpeername
-54 setsockopt 55 getsockopt 57 fork 58 vfork 59 execve 60 exit 61 wait4 63 uname 72 fcntl 73 flock 74 fsync
+54 setsockopt 55 getsockopt 57 fork 58 vfork 59 execve 60 exit 61 wait4 63 uname 73 flock 74 fsync
 75 fdatasync 77 ftruncate 78 getdents 79 getcwd 80 chdir 81 fchdir 82 rename 83 mkdir 84 rmdir 85 creat 86 link
 87 unlink 88 symlink 89 readlink 91 fchmod 95 umask 96 gettimeofday 97 getrlimit 98 getrusage 99 sysinfo 100 times
 102 getuid 104 getgid 107 geteuid 108 getegid 109 setpgid 110 getppid 111 getpgrp 112 setsid 115 getgroups
@@ -50,11 +50,14 @@ _BY_PATH = {
 """Changes to whatever file a path leads to. Harmless in a jail, which has no file of the host; Landlock does not
 ask."""
 
-_CLONE, _IOCTL, _SOCKETPAIR, _PRLIMIT, _SETAFFINITY, _UTIMENSAT = 56, 16, 53, 302, 203, 280
+_CLONE, _IOCTL, _FCNTL, _SOCKETPAIR, _PRLIMIT, _SETAFFINITY, _UTIMENSAT = 56, 16, 72, 53, 302, 203, 280
 _KILL, _TKILL, _TGKILL, _SIGQUEUE, _TGSIGQUEUE, _PIDFD_SIGNAL = 62, 200, 234, 129, 297, 424
 _NEW_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_AF_UNIX = 1
+_FORBIDDEN_IOCTLS = (0x5412, 0x541C, 0x8901, 0x8902)
+"""TIOCSTI and TIOCLINUX type into a terminal; FIOSETOWN and SIOCSPGRP have signals sent to others."""
+_FORBIDDEN_FCNTLS = (8, 10, 15)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX: the same."""
+_AF_UNIX, _SOCK_STREAM, _KINDS_OF_SOCKET = 1, 1, 0xF
 _SIGKILL = 9
 _EPERM, _ENOSYS = 1, 38
 
@@ -78,23 +81,62 @@ def jail_filter() -> bytes:
     return _assemble(ALLOWED | free, _conditions())
 
 
-def host_filter(pid: int) -> bytes:
-    """For a program among the host's processes and files: signals go to itself only and never kill, and files are
-    changed by descriptor only, which Landlock watches."""
+def host_filter(pid: int, *, scoped: bool) -> bytes:
+    """For a program among the host's processes and files: files are changed by descriptor only, which Landlock watches.
+
+    `pid` is the run's first process. Nobody may kill it with SIGKILL, which is how the sandbox itself ends a run.
+    Where Landlock keeps signals within the run (`scoped`), its processes may otherwise signal each other; where it does
+    not, each signal goes to the first process.
+    """
     conditions = _conditions() | {
-        _KILL: _if_equal(0, pid, unless=(1, _SIGKILL)),
-        _TGKILL: _if_equal(0, pid, unless=(2, _SIGKILL)),
+        _KILL: _kills_within(pid) if scoped else _kills_only(pid, signal_at=1),
+        _TGKILL: _unless(2, (_SIGKILL,)) if scoped else _kills_only(pid, signal_at=2),
         _UTIMENSAT: _if_equal(1, 0),
     }
     return _assemble(ALLOWED, conditions)
+
+
+def _kills_only(pid: int, *, signal_at: int) -> list[Instruction]:
+    return [
+        _load(0),
+        (_EQUAL, 0, 3, pid),
+        _load(signal_at),
+        (_EQUAL, 1, 0, _SIGKILL),
+        _ALWAYS,
+        _NEVER,
+    ]
+
+
+def _kills_within(pid: int) -> list[Instruction]:
+    """SIGKILL goes to one other process only: not to the first, and to no group (zero or below)."""
+    return [
+        _load(1),
+        (_EQUAL, 0, 4, _SIGKILL),
+        _load(0),
+        (_AT_LEAST, 3, 0, 1 << 31),
+        (_EQUAL, 2, 0, pid),
+        (_EQUAL, 1, 0, 0),
+        _ALWAYS,
+        _NEVER,
+    ]
 
 
 def _conditions() -> dict[int, list[Instruction]]:
     """What follows the number of a call that is allowed with some arguments only."""
     return {
         _CLONE: [_load(0), (_AND, 0, 0, _NEW_NAMESPACES), (_EQUAL, 0, 1, 0), _ALWAYS, _NEVER],
-        _IOCTL: [_load(1), (_EQUAL, 2, 0, _TIOCSTI), (_EQUAL, 1, 0, _TIOCLINUX), _ALWAYS, _NEVER],
-        _SOCKETPAIR: _if_equal(0, _AF_UNIX),
+        _IOCTL: _unless(1, _FORBIDDEN_IOCTLS),
+        _FCNTL: _unless(1, _FORBIDDEN_FCNTLS),
+        # Half of a pair of datagram sockets can send to any socket that has a name.
+        _SOCKETPAIR: [
+            _load(0),
+            (_EQUAL, 0, 4, _AF_UNIX),
+            _load(1),
+            (_AND, 0, 0, _KINDS_OF_SOCKET),
+            (_EQUAL, 0, 1, _SOCK_STREAM),
+            _ALWAYS,
+            _NEVER,
+        ],
         _PRLIMIT: _if_equal(0, 0),
         _SETAFFINITY: _if_equal(0, 0),
     }
@@ -109,19 +151,15 @@ _ALWAYS: Instruction = (_RETURN, 0, 0, _ALLOW)
 _NEVER: Instruction = (_RETURN, 0, 0, _ERRNO | _EPERM)
 
 
-def _if_equal(argument: int, value: int, unless: tuple[int, int] | None = None) -> list[Instruction]:
-    """Allowed if one argument has a value, unless another has one."""
-    if unless is None:
-        return [_load(argument), (_EQUAL, 0, 1, value), _ALWAYS, _NEVER]
-    other, forbidden = unless
-    return [
-        _load(argument),
-        (_EQUAL, 0, 3, value),
-        _load(other),
-        (_EQUAL, 1, 0, forbidden),
-        _ALWAYS,
-        _NEVER,
-    ]
+def _if_equal(argument: int, value: int) -> list[Instruction]:
+    """Allowed if an argument has a value."""
+    return [_load(argument), (_EQUAL, 0, 1, value), _ALWAYS, _NEVER]
+
+
+def _unless(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+    """Allowed unless an argument has one of some values."""
+    tests = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    return [_load(argument), *tests, _ALWAYS, _NEVER]
 
 
 def _assemble(allowed: Iterable[int], conditions: dict[int, list[Instruction]]) -> bytes:

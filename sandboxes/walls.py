@@ -145,6 +145,8 @@ class Fence(Walls):
     """What an ABI can forbid to do with files: everything that it knows is forbidden."""
     _CONNECT = 0b11
     _SCOPE = 0b11
+    _SCOPED = 6
+    """Landlock's ABI of Linux 6.12, the first that keeps signals within."""
     _EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
     _MAKE_CHARACTER, _MAKE_BLOCK, _CONTROL_DEVICE = 1 << 6, 1 << 11, 1 << 15
 
@@ -158,6 +160,7 @@ class Fence(Walls):
             raise OSError(f"Landlock's ABI is {abi}: {self.MINIMUM} is needed (Linux 6.2 with Landlock switched on)")
         super().build()
         self._ruleset = linux.high(self._make_ruleset(abi))
+        self._scoped = abi >= self._SCOPED
 
     def _make_ruleset(self, abi: int) -> int:
         files = self._FILES[max(known for known in self._FILES if known <= abi)]
@@ -180,7 +183,7 @@ class Fence(Walls):
         linux.drop_capabilities()
         linux.no_new_privileges()
         linux.landlock_enforce(self._ruleset)
-        linux.set_seccomp(seccomp.host_filter(os.getpid()))
+        linux.set_seccomp(seccomp.host_filter(os.getpid(), scoped=self._scoped))
 
 
 class Jail(Walls):
