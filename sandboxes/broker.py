@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sandboxes import cgroups, frames, linux
+from sandboxes import cgroups, frames, linux, streams
 from sandboxes.base import Ending, Limits, Memory, SandboxError
 from sandboxes.forkserver import Order
 from sandboxes.servers import Server, ServerDied, Spec, descendants
@@ -161,7 +161,7 @@ class Slot:
         try:
             kills_before = self._limit(server, limits)
             private = [*([files[4]] if takes_results else []), *lines]
-            order = self._order(server, number, mode, len(private), limits)
+            order = self._order(server, number, mode, len(work), len(private), limits)
             with watch:
                 report = await asyncio.wait_for(server.run(order, [*private, *files[:4]]), order.wall + GRACE_SECONDS)
             kills = server.group.kills() - kills_before if server.group is not None else 0
@@ -182,10 +182,11 @@ class Slot:
         server.group.limit(server.resting + limits.memory_bytes, limits.processes + 4)
         return server.group.kills()
 
-    def _order(self, server: Server, number: int, mode: str, private: int, limits: Limits) -> Order:
+    def _order(self, server: Server, number: int, mode: str, length: int, private: int, limits: Limits) -> Order:
         return Order(
             run=number,
             mode=mode,
+            length=length,
             private=private,
             cpu=limits.cpu_seconds,
             address=None if self._settings.backend == "none" else server.addresses + limits.memory_bytes,
@@ -486,7 +487,7 @@ async def serve(settings: Settings) -> None:
     writer.write(frames.pack({"memory": broker.memory}))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, reader.feed_eof)
-    while (frame := await frames.read(reader)) is not None:
+    while (frame := await streams.read(reader)) is not None:
         broker.take(*frame)
     await broker.stop()
 

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import atexit
 import builtins
-import linecache
 import os
 import random
 import socket
 import struct
 import sys
-import threading
-import traceback
 import types
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from sandboxes import frames, plain
@@ -39,12 +35,11 @@ _write, _exit = os.write, os._exit  # a program may replace them in `os`, and wo
 Work = frames.Frame
 
 
-def read_work(descriptor: int) -> Work:
+def read_work(descriptor: int, length: int) -> Work:
     """What there is to do: trusted, and read whole before the program's first line."""
-    data = b""
-    size = os.fstat(descriptor).st_size
-    while len(data) < size:
-        data += os.pread(descriptor, size - len(data), len(data))
+    data = os.pread(descriptor, length, 0)
+    while len(data) < length:
+        data += os.pread(descriptor, length - len(data), len(data))
     return frames.unpack(data)
 
 
@@ -52,7 +47,8 @@ def put_files(work: Work) -> None:
     """Write the program's files into the present folder."""
     header, blobs = work
     for name, content in zip(header["files"], blobs[1:], strict=False):
-        Path(name).write_bytes(content)
+        with open(name, "wb") as file:
+            file.write(content)
 
 
 def begin(mode: str, work: Work) -> NoReturn:
@@ -107,6 +103,8 @@ def _status_of(error: SystemExit) -> int:
 
 
 def _print_traceback(error: BaseException, source: str) -> None:
+    import linecache
+
     linecache.cache["main.py"] = (len(source), None, source.splitlines(keepends=True), "main.py")
     own = error.__traceback__.tb_next if error.__traceback__ else None  # without this module's frame
     sys.excepthook(type(error), error.with_traceback(own), own)
@@ -115,13 +113,14 @@ def _print_traceback(error: BaseException, source: str) -> None:
 def _finish(status: int) -> NoReturn:
     """Wait for threads, run what was registered, flush: as at the end of an interpreter, without taking it apart."""
     try:
-        if threading.active_count() > 1:
-            threading._shutdown()  # type: ignore[attr-defined]
+        threading = sys.modules.get("threading")
+        if threading is not None and threading.active_count() > 1:
+            threading._shutdown()
         if atexit._ncallbacks():
             atexit._run_exitfuncs()
     except BaseException:
         status = 1
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -142,8 +141,7 @@ def _calls(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
     """A program's function, call by call. What it returned stands in the results before the next call begins."""
     namespace = _load(source)
     function = namespace.get(header["function"], _Missing(header["function"]))
-    for blob in blobs:
-        args, kwargs = plain.decode(blob)
+    for args, kwargs in plain.decode(blobs[0]):
         _write_all(RESULTS, _answer(function, args, kwargs, header["longest"]))
     _flush()
 
@@ -316,6 +314,8 @@ def _judge(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
 
 def _describe(error: BaseException) -> str:
     """In one line: the test's line, and the error."""
+    import traceback
+
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "tests.py"]
     place = f"line {lines[-1]}: " if lines else ""
     return f"{place}{type(error).__name__}: {_message(error)}".replace("\n", " ").rstrip(": ")[:_LONGEST_ERROR]

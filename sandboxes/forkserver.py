@@ -9,6 +9,7 @@ once every process of the run is dead. An order is JSON:
 
     run        its number
     mode       what the child does: a key of `child.MODES`
+    length     bytes of its work
     private    how many of the descriptors are for the child alone
     cpu        seconds of processor time        address   bytes of address space, or null
     wall       seconds after which it is killed here, should the broker not have done so
@@ -49,6 +50,7 @@ class Order(NamedTuple):
 
     run: int
     mode: str
+    length: int
     private: int
     cpu: float
     address: int | None
@@ -120,6 +122,7 @@ class _Server:
         # A child says here that its program starts, or why it cannot.
         self._ready, self._mark = map(linux.high, os.pipe())
         os.set_blocking(self._ready, False)
+        self._killed_first = linux.high(os.open("self/oom_score_adj", os.O_WRONLY, dir_fd=walls.proc))
         self.addresses = _address_space(walls.proc)
 
     def serve(self) -> None:
@@ -142,9 +145,11 @@ class _Server:
     def _run(self, order: Order, descriptors: list[int]) -> dict[str, Any]:
         self._walls.open_box(Box(*order.box))
         start = time.monotonic()
+        os.pwrite(self._killed_first, b"1000", 0)  # inherited: where memory runs out, the program goes
         pid = self._walls.fork()
         if pid == 0:
             self._be_child(order, descriptors)
+        os.pwrite(self._killed_first, b"0", 0)
         for descriptor in descriptors:
             os.close(descriptor)
         try:
@@ -213,12 +218,11 @@ class _Server:
 
     def _prepare(self, order: Order, descriptors: list[int]) -> child.Work:
         """Everything but the walls: descriptors in their places, folder, session, limits."""
-        _write(self._walls.proc, "self/oom_score_adj", b"1000")  # where memory runs out, the program goes
         private = descriptors[: order.private]
         if private != list(range(child.RESULTS, child.RESULTS + order.private)):
             raise OSError(f"private descriptors came as {private}")
         work, *standard = descriptors[order.private :]
-        loaded = child.read_work(work)
+        loaded = child.read_work(work, order.length)
         for place, descriptor in enumerate(standard):
             os.dup2(descriptor, place)
         os.setsid()
@@ -245,12 +249,6 @@ def _kill(pid: int) -> None:
         pass  # it has ended
 
 
-def _write(folder: int, name: str, data: bytes) -> None:
-    descriptor = os.open(name, os.O_WRONLY, dir_fd=folder)
-    os.write(descriptor, data)
-    os.close(descriptor)
-
-
 def _address_space(proc: int) -> int:
     """Bytes that this process has mapped, which all its children start with."""
     descriptor = os.open("self/statm", os.O_RDONLY, dir_fd=proc)
@@ -259,7 +257,7 @@ def _address_space(proc: int) -> int:
     return pages * resource.getpagesize()
 
 
-def _set_limits(order: Order, processes: int) -> None:
+def _set_limits(order: Order, processes: int | None) -> None:
     for kind, value in (
         (resource.RLIMIT_CPU, math.ceil(order.cpu) + 1),
         (resource.RLIMIT_FSIZE, order.file),

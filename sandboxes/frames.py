@@ -6,7 +6,6 @@ Only trusted code writes headers; what a program wrote travels in blobs, which n
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 from collections.abc import Sequence
@@ -14,32 +13,25 @@ from typing import Any
 
 Frame = tuple[dict[str, Any], list[bytes]]
 
-_LENGTHS = struct.Struct("<II")
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # see `plain`
+LENGTHS = struct.Struct("<II")
 
 
 def pack(header: dict[str, Any], blobs: Sequence[bytes] = ()) -> bytes:
     text = json.dumps(header | {"blobs": [len(blob) for blob in blobs]}).encode()
-    return b"".join([_LENGTHS.pack(len(text), sum(map(len, blobs))), text, *blobs])
+    return b"".join([LENGTHS.pack(len(text), sum(map(len, blobs))), text, *blobs])
 
 
 def unpack(data: bytes) -> Frame:
     """Of one whole frame."""
-    length, _ = _LENGTHS.unpack_from(data)
-    start = _LENGTHS.size + length
-    return _split(data[_LENGTHS.size : start], data[start:])
+    length, _ = LENGTHS.unpack_from(data)
+    start = LENGTHS.size + length
+    return split(data[LENGTHS.size : start], data[start:])
 
 
-async def read(reader: asyncio.StreamReader) -> Frame | None:
-    """The next frame; None where the other side has gone."""
-    try:
-        length, rest = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
-        return _split(await reader.readexactly(length), await reader.readexactly(rest))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
-
-
-def _split(text: bytes, data: bytes) -> Frame:
-    header: dict[str, Any] = json.loads(text)
+def split(text: bytes, data: bytes) -> Frame:
+    """A header's text, and the blobs one after the other."""
+    header: dict[str, Any] = _scan(text.decode("ascii"), 0)[0]
     blobs, start = [], 0
     for length in header.pop("blobs"):
         blobs.append(data[start : start + length])

@@ -25,6 +25,12 @@ MAX_DEPTH = 64
 
 _INT, _FLOAT, _COMPLEX, _BYTES, _LIST, _TUPLE, _SET, _FROZENSET, _DICT = range(9)
 _CONTAINERS: dict[type, int] = {list: _LIST, tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
+_UNORDERED = {set, frozenset, dict}
+_CONSTANTS = {None: "null", True: "true", False: "false"}
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+"""`json.loads` without what it does about encodings and white space: it runs in each child, where memory that is
+touched for the first time is what takes the time."""
+_quote = json.encoder.encode_basestring_ascii
 _BUILDERS: dict[int, Callable[[Iterator[Any]], Any]] = {
     _LIST: list,
     _TUPLE: tuple,
@@ -39,40 +45,56 @@ class NotPlain(Exception):
 
 def encode(value: Any) -> bytes:
     """Raises NotPlain for what is no plain data, or is nested too deeply (which includes what contains itself)."""
-    try:
-        return json.dumps(_tagged(value, MAX_DEPTH), ensure_ascii=True, separators=(",", ":")).encode("ascii")
-    except UnicodeEncodeError as error:
-        raise NotPlain(f"text that cannot be written: {error.reason}") from None
+    return _text(value, MAX_DEPTH, in_order=False).encode("ascii")
 
 
-def _tagged(value: Any, depth: int) -> Any:
+def _text(value: Any, depth: int, *, in_order: bool) -> str:
+    """A value's encoding; `in_order` makes it the same for values that are `same`."""
     kind = type(value)
-    if value is None or kind is bool or kind is str:
-        return value
+    if kind is str:
+        return _quote(value)
     if kind is int:
-        return [_INT, f"{value:x}"]
+        return f'[{_INT},"{value:x}"]'
+    if value is None or kind is bool:
+        return _CONSTANTS[value]
     if kind is float:
-        return [_FLOAT, value.hex()]
+        return f'[{_FLOAT},"{_hex(value, in_order)}"]'
     if kind is complex:
-        return [_COMPLEX, value.real.hex(), value.imag.hex()]
+        return f'[{_COMPLEX},"{_hex(value.real, in_order)}","{_hex(value.imag, in_order)}"]'
     if kind is bytes:
-        return [_BYTES, value.hex()]
+        return f'[{_BYTES},"{value.hex()}"]'
     if depth == 0:
         raise NotPlain(f"nested more than {MAX_DEPTH} deep")
-    if kind is dict:
-        items = [_tagged(part, depth - 1) for pair in value.items() for part in pair]
-        return [_DICT, *items]
-    tag = _CONTAINERS.get(kind)
+    tag = _DICT if kind is dict else _CONTAINERS.get(kind)
     if tag is None:
         raise NotPlain(f"{kind.__name__[:100]} is no plain data")
-    return [tag, *[_tagged(part, depth - 1) for part in value]]
+    return f"[{','.join([str(tag), *_parts(value, kind, depth - 1, in_order)])}]"
+
+
+def _parts(value: Any, kind: type, depth: int, in_order: bool) -> list[str]:
+    if kind is dict:
+        pairs = [[_text(one, depth, in_order=in_order) for one in pair] for pair in value.items()]
+        parts = [f"{key},{item}" for key, item in pairs]
+    else:
+        parts = [_text(part, depth, in_order=in_order) for part in value]
+    if in_order and kind in _UNORDERED:
+        parts.sort()
+    return parts
+
+
+def _hex(value: float, in_order: bool) -> str:
+    return (value + 0.0 if in_order else value).hex()  # adding zero takes the sign from -0.0
 
 
 def decode(data: bytes) -> Any:
     """The value that was encoded. The caller bounds the size of `data`. Raises NotPlain for anything else."""
     try:
-        return _untagged(json.loads(data), MAX_DEPTH)
-    except (ValueError, TypeError, LookupError, RecursionError, OverflowError, MemoryError) as error:
+        text = data.decode("ascii")
+        tagged, end = _scan(text, 0)
+        if end != len(text):
+            raise NotPlain("no plain data: more than a value")
+        return _untagged(tagged, MAX_DEPTH)
+    except (StopIteration, ValueError, TypeError, LookupError, RecursionError, OverflowError, MemoryError) as error:
         raise NotPlain(f"no plain data: {type(error).__name__}") from None
 
 
@@ -82,7 +104,7 @@ def _untagged(tagged: Any, depth: int) -> Any:
     if type(tagged) is not list or type(tagged[0]) is not int:
         raise NotPlain("a value without a tag")
     tag, rest = tagged[0], tagged[1:]
-    if tag in {_INT, _FLOAT, _COMPLEX, _BYTES}:
+    if 0 <= tag <= _BYTES:
         return _scalar(tag, rest)
     if depth == 0:
         raise NotPlain(f"nested more than {MAX_DEPTH} deep")
@@ -115,20 +137,4 @@ def same(left: Any, right: Any) -> bool:
 
     Values are compared by their canonical encoding, so that no `==` of anybody's runs.
     """
-    return _canonical(left) == _canonical(right)
-
-
-def _canonical(value: Any) -> str:
-    kind = type(value)
-    if kind in {set, frozenset}:
-        return f"[{_CONTAINERS[kind]},{','.join(sorted(map(_canonical, value)))}]"
-    if kind is dict:
-        pairs = sorted(f"{_canonical(key)}:{_canonical(item)}" for key, item in value.items())
-        return f"{{{','.join(pairs)}}}"
-    if kind in {list, tuple}:
-        return f"[{_CONTAINERS[kind]},{','.join(map(_canonical, value))}]"
-    if kind is float:
-        return f"[{_FLOAT},{(value + 0.0).hex()}]"  # adding zero takes the sign from -0.0
-    if kind is complex:
-        return f"[{_COMPLEX},{_canonical(value.real)},{_canonical(value.imag)}]"
-    return json.dumps(_tagged(value, 0))
+    return _text(left, MAX_DEPTH, in_order=True) == _text(right, MAX_DEPTH, in_order=True)

@@ -81,25 +81,34 @@ def jail_filter() -> bytes:
     return _assemble(ALLOWED | free, _conditions())
 
 
-def host_filter(pid: int, *, scoped: bool) -> bytes:
+SOME_PID = 0x7EADBEEF
+"""Stands in a host filter for the process that is not known yet."""
+
+
+def host_filter(*, scoped: bool) -> bytes:
     """For a program among the host's processes and files: files are changed by descriptor only, which Landlock watches.
 
-    `pid` is the run's first process. Nobody may kill it with SIGKILL, which is how the sandbox itself ends a run.
-    Where Landlock keeps signals within the run (`scoped`), its processes may otherwise signal each other; where it does
-    not, each signal goes to the first process.
+    It is for a run whose first process is still to come: put it in with `for_process`. Nobody may kill that one with
+    SIGKILL, which is how the sandbox itself ends a run. Where Landlock keeps signals within the run (`scoped`), its
+    processes may otherwise signal each other; where it does not, each signal goes to the first process.
     """
     conditions = _conditions() | {
-        _KILL: _kills_within(pid) if scoped else _kills_only(pid, signal_at=1),
-        _TGKILL: _unless(2, (_SIGKILL,)) if scoped else _kills_only(pid, signal_at=2),
+        _KILL: _kills_within() if scoped else _kills_only(signal_at=1),
+        _TGKILL: _unless(2, (_SIGKILL,)) if scoped else _kills_only(signal_at=2),
         _UTIMENSAT: _if_equal(1, 0),
     }
     return _assemble(ALLOWED, conditions)
 
 
-def _kills_only(pid: int, *, signal_at: int) -> list[Instruction]:
+def for_process(host: bytes, pid: int) -> bytes:
+    """A host filter for a run whose first process is `pid`."""
+    return host.replace(SOME_PID.to_bytes(4, "little"), pid.to_bytes(4, "little"))
+
+
+def _kills_only(*, signal_at: int) -> list[Instruction]:
     return [
         _load(0),
-        (_EQUAL, 0, 3, pid),
+        (_EQUAL, 0, 3, SOME_PID),
         _load(signal_at),
         (_EQUAL, 1, 0, _SIGKILL),
         _ALWAYS,
@@ -107,14 +116,14 @@ def _kills_only(pid: int, *, signal_at: int) -> list[Instruction]:
     ]
 
 
-def _kills_within(pid: int) -> list[Instruction]:
+def _kills_within() -> list[Instruction]:
     """SIGKILL goes to one other process only: not to the first, and to no group (zero or below)."""
     return [
         _load(1),
         (_EQUAL, 0, 4, _SIGKILL),
         _load(0),
         (_AT_LEAST, 3, 0, 1 << 31),
-        (_EQUAL, 2, 0, pid),
+        (_EQUAL, 2, 0, SOME_PID),
         (_EQUAL, 1, 0, 0),
         _ALWAYS,
         _NEVER,
