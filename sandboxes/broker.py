@@ -40,7 +40,7 @@ USERS = 64
 LOOK_SECONDS = 0.04
 """How often a run that lasts is looked at: its output, and its memory where no group limits it."""
 GRACE_SECONDS = 2.0
-"""What a fork server has beyond a run's time before it is held for dead."""
+"""What a fork server has for ending a run, once it is told to, before it is held for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +163,10 @@ class Slot:
             private = [*([files[4]] if takes_results else []), *lines]
             order = self._order(server, number, mode, len(work), len(private), limits)
             with watch:
-                report = await asyncio.wait_for(server.run(order, [*private, *files[:4]]), order.wall + GRACE_SECONDS)
+                report = await server.run(order, [*private, *files[:4]])
             kills = server.group.kills() - kills_before if server.group is not None else 0
             return _run_of(report, limits, kills, files, watch, takes_results=takes_results)
-        except (ServerDied, TimeoutError, OSError) as error:
+        except (ServerDied, OSError) as error:
             server.kill()
             why = "died" if isinstance(error, ServerDied) else f"does not work: {type(error).__name__} {error}".strip()
             return Run(Ending.TROUBLE, detail=f"its fork server {why}")
@@ -260,6 +260,7 @@ class _Watch:
             self._again()
             return
         self.stop(reason)
+        self._timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._server.kill)
 
     def _reason(self) -> str | None:
         if any(os.fstat(one).st_size > self._limits.output_bytes for one in self._outputs):

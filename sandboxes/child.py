@@ -68,8 +68,6 @@ def _be_fresh() -> None:
     random.seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
-    sys.argv[:] = ["main.py"]
-    sys.path.insert(0, "")
 
 
 def _run(source: str, header: dict[str, Any], blobs: list[bytes]) -> NoReturn:

@@ -110,7 +110,9 @@ def _preload(modules: list[str]) -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what stays for ever is not looked through in each child
-    gc.disable()
+    sys.argv[:] = ["main.py"]
+    os.chdir("/")  # where "" leads in this process
+    sys.path.insert(0, "")
 
 
 class _Server:
@@ -150,8 +152,7 @@ class _Server:
         if pid == 0:
             self._be_child(order, descriptors)
         os.pwrite(self._killed_first, b"0", 0)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        os.closerange(child.RESULTS, linux.HIGH)
         try:
             stopped = self._watch(pid, order, start)
         finally:
@@ -213,7 +214,6 @@ class _Server:
             finally:
                 os._exit(1)
         hooks.release()
-        gc.enable()
         child.begin(order.mode, work)
 
     def _prepare(self, order: Order, descriptors: list[int]) -> child.Work:

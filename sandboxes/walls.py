@@ -337,10 +337,7 @@ class Jail(Walls):
     def fork(self) -> int:
         """The child is the first process of a namespace: with it, all others of its run die."""
         linux.unshare(linux.CLONE_NEWPID)
-        pid = os.fork()
-        if pid:
-            linux.setns(self._own_processes, linux.CLONE_NEWPID)
-        return pid
+        return os.fork()
 
     def enter(self) -> None:
         if self.user is not None:
@@ -352,6 +349,7 @@ class Jail(Walls):
 
     def end(self) -> None:
         """Nothing is left: the first process of a namespace is not gone before all others are."""
+        linux.setns(self._own_processes, linux.CLONE_NEWPID)  # else no further namespace can be made
 
     def close_box(self) -> None:
         linux.umount(BOX)
