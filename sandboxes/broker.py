@@ -31,7 +31,8 @@ from typing import Any
 from sandboxes import cgroups, frames, linux, streams
 from sandboxes.base import Ending, Limits, Memory, SandboxError
 from sandboxes.forkserver import Order
-from sandboxes.servers import Server, ServerDied, Spec, descendants
+from sandboxes.processes import children, descendants, kill_all
+from sandboxes.servers import Server, ServerDied, Spec
 
 FIRST_USER = 1_600_000_000
 """Root gives each fork server's programs a user from here on, which no account has."""
@@ -124,6 +125,7 @@ class Slot:
             return server
         if server is not None:
             await server.stop()
+            self._place.kill_orphans()
         server = self._servers[role] = self._place.server(self._settings, self._number, role)
         await server.start()
         return server
@@ -274,12 +276,15 @@ class _Watch:
             return "wall"
         return None
 
+    def _pids(self) -> list[int]:
+        return [self._server.pid] if self._server.pid is not None else []
+
     def _memory(self) -> int:
         """Bytes of all its processes beyond what each has from the fork server, and of its output."""
         page = os.sysconf("SC_PAGE_SIZE")
         total = sum(os.fstat(one).st_blocks * 512 for one in self._outputs)
-        resting = _resident(self._server.pid)
-        for pid in descendants(self._server.pid):
+        resting = sum(map(_resident, self._pids()))
+        for pid in descendants(self._pids()):
             total += max(0, _resident(pid) - resting) * page
         return total
 
@@ -306,7 +311,7 @@ class _Watch:
     def _waited_for_processor(self) -> bool:
         """Whether it lacked processor time rather than that it slept: it waited in the queue for a quarter of its
         time."""
-        waited = sum(_queued(pid) for pid in descendants(self._server.pid))
+        waited = sum(_queued(pid) for pid in descendants(self._pids()))
         return waited > self._limits.wall_seconds / 4
 
 
@@ -364,6 +369,7 @@ class _Place:
             self.parents.sweep()
         self.name = cgroups.owner_name()
         self._folder = ""
+        self._made: list[Server] = []
 
     @property
     def memory(self) -> Memory:
@@ -377,7 +383,22 @@ class _Place:
         readable = [base, *settings.paths]
         folder = "" if settings.backend == "zygote" else f"{self._own_folder()}/{place}"
         spec = Spec(settings.backend, folder, user, python, readable, settings.modules, settings.paths)
-        return Server(spec, group)
+        server = Server(spec, group)
+        self._made.append(server)
+        return server
+
+    def kill_orphans(self) -> None:
+        """End what a fork server that was killed has left: this process has become its parent."""
+        self._made = [server for server in self._made if not server.stopped]
+        own = {server.pid for server in self._made}
+
+        def orphans() -> list[int]:
+            return [pid for pid in children(os.getpid()) if pid not in own]
+
+        while orphans():
+            kill_all(lambda: orphans() + descendants(orphans()))
+            for pid in orphans():
+                os.waitpid(pid, 0)
 
     def _own_folder(self) -> str:
         if not self._folder:
@@ -425,6 +446,7 @@ class Broker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(slot.stop() for slot in self._slots))
+        self._place.kill_orphans()
         self._place.clear()
 
     def take(self, header: dict[str, Any], blobs: list[bytes]) -> None:

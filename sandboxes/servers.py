@@ -64,13 +64,14 @@ class Server:
         """Bytes of address space that each of its children starts with."""
         self.resting = 0
         """Bytes of memory that its group uses while nothing runs."""
+        self.stopped = False
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+    def pid(self) -> int | None:
+        """None before it is started and once it is stopped."""
+        return self._process.pid if self._process is not None else None
 
     @property
     def alive(self) -> bool:
@@ -90,7 +91,7 @@ class Server:
                 [*program, *arguments], stdin=theirs.fileno(), env=ENVIRONMENT, close_fds=True
             )
         if self.group is not None:
-            self.group.add(self.pid)
+            self.group.add(self._process.pid)
         asyncio.get_running_loop().add_reader(ours, self._read)
         try:
             hello = await asyncio.wait_for(self._next(), START_SECONDS)
@@ -161,6 +162,7 @@ class Server:
                 self._process.kill()
                 await asyncio.to_thread(self._process.wait)
             self._process = None
+        self.stopped = True
         if self.group is not None:
             await asyncio.to_thread(self.group.remove)
         if self.spec.folder:
@@ -170,18 +172,3 @@ class Server:
         """At once. `run` and `stop` then find it dead."""
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, 9)
-
-
-def descendants(pid: int) -> list[int]:
-    """Living processes below one, itself left out."""
-    found: list[int] = []
-    todo = [pid]
-    while todo:
-        for task in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
-            try:
-                children = [int(one) for one in task.read_text("ascii").split()]
-            except OSError:
-                continue  # it has ended meanwhile
-            found += children
-            todo += children
-    return found

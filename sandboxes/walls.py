@@ -20,7 +20,7 @@ import socket
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from sandboxes import linux, seccomp
+from sandboxes import linux, processes, seccomp
 
 INSIDE = 1000
 """The user and group that a program has in a jail, whoever it is outside."""
@@ -93,10 +93,8 @@ class Walls:
     def _kill_children(self) -> None:
         if self.user is not None:
             self._kill_by_user()
-            return
-        me = os.getpid()
-        for pid in map(int, _read(f"/proc/{me}/task/{me}/children").split()):
-            os.kill(pid, signal.SIGKILL)
+        else:
+            processes.kill_all(lambda: processes.descendants([os.getpid()]))
 
     def _kill_by_user(self) -> None:
         """All at once: no process of a user can fork while a signal goes to all of them."""
@@ -135,11 +133,6 @@ def _threads_of(user: int) -> int:
         except OSError:
             pass  # it has ended
     return count
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read()
 
 
 def _write(path: str, text: str = "") -> None:

@@ -202,6 +202,7 @@ MEMORY = [
         """,
         Ending.SIGNALED,
         Ending.MEMORY_LIMIT,
+        Ending.CPU_LIMIT,
         Ending.EXITED,
     ),
 ]

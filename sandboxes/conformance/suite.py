@@ -13,7 +13,7 @@ from sandboxes.conformance.claims import CLAIMS, Claim
 from sandboxes.conformance.host import Host
 from sandboxes.conformance.programs import ATTACKS
 from sandboxes.conformance.protocol import PROTOCOL
-from sandboxes.servers import descendants
+from sandboxes.processes import descendants
 
 CASES: tuple[Case, ...] = (*PROTOCOL, *ATTACKS)
 
@@ -47,12 +47,12 @@ async def check(sandbox: Sandbox, host: Host) -> AsyncIterator[Finding]:
 
 
 async def _try(case: Case, sandbox: Sandbox, host: Host) -> str | None:
-    before = len(descendants(os.getpid()))
+    before = len(descendants([os.getpid()]))
     try:
         wrong = await case.ask(sandbox, host)
     except SandboxError as error:
         wrong = f"refused: {error}"
-    left = len(descendants(os.getpid())) - before
+    left = len(descendants([os.getpid()])) - before
     if left > 0:
         wrong = wrong or f"{left} processes are left"
     return wrong or host.touched() or await _works_on(sandbox)
