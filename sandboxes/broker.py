@@ -24,12 +24,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sandboxes import cgroups, frames, linux, streams
-from sandboxes.base import Ending, Limits, Memory, SandboxError
+from sandboxes import bubblewrap, cgroups, frames, linux, streams
+from sandboxes.base import Ending, Language, Limits, Memory, SandboxError
 from sandboxes.forkserver import Order
 from sandboxes.processes import children, descendants, kill_all
 from sandboxes.servers import Server, ServerDied, Spec
@@ -76,8 +76,11 @@ class Run:
         return {name: getattr(self, name) for name in self.__slots__ if name not in texts}
 
 
-def ending_of(report: dict[str, Any], limits: Limits, *, kills: int, written: int) -> tuple[Ending, str]:
-    """How a run ended, and in a line why. `kills`: how often memory ran out; `written`: bytes of its longest output."""
+def ending_of(
+    report: dict[str, Any], limits: Limits, *, kills: int, written: int, kills_itself: bool = False
+) -> tuple[Ending, str]:
+    """How a run ended, and in a line why. `kills`: how often memory ran out; `written`: bytes of its longest output;
+    `kills_itself`: whether the program can send itself SIGKILL, which it cannot behind a fork server's own walls."""
     if report["trouble"] is not None:
         return Ending.TROUBLE, report["trouble"]
     by = _BY_REASON.get(report["stopped"])
@@ -93,7 +96,7 @@ def ending_of(report: dict[str, Any], limits: Limits, *, kills: int, written: in
         return _BY_REASON["memory"]
     if number in {signal.SIGKILL, signal.SIGXCPU} and report["cpu"] >= limits.cpu_seconds:
         return _BY_REASON["cpu"]
-    if number == signal.SIGKILL:  # no program can send it to itself
+    if number == signal.SIGKILL and not kills_itself:
         return Ending.TROUBLE, "it was killed from outside"
     return Ending.SIGNALED, signal.Signals(number).name if number in signal.valid_signals() else ""
 
@@ -106,6 +109,12 @@ _BY_REASON: dict[str | None, tuple[Ending, str]] = {
     "files": (Ending.OUTPUT_LIMIT, "more in files than allowed"),
     "dismissed": (Ending.EXITED, "ended when the tests had"),
 }
+
+
+_OWN_PROCESSES = 8
+"""What a control group has room for beside a program's processes: the fork server's, and what ends a run."""
+_BOUNDED = {"zygote", "landlock"}
+"""Backends whose processes have a limit on addresses; JavaScript's engines reserve far more than they use."""
 
 
 class Slot:
@@ -154,7 +163,7 @@ class Slot:
         files = [_memory_file(one) for one in (work, stdin, b"", b"", b"")]
         for output in files[2:4]:
             fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # else two processes may write to the same place
-        takes_results = mode in {"calls", "judge"}
+        takes_results = mode not in {"run", "serve"}
         watched = files[2:] if takes_results else files[2:4]
         number = next(self._runs)
         watch = _Watch(server, number, limits, watched)
@@ -167,7 +176,9 @@ class Slot:
             with watch:
                 report = await server.run(order, [*private, *files[:4]])
             kills = server.group.kills() - kills_before if server.group is not None else 0
-            return _run_of(report, limits, kills, files, watch, takes_results=takes_results)
+            inside = mode == "execute" and _tell_inner_status(report)
+            told = ending_of(report, limits, kills=kills, written=_longest(files), kills_itself=inside)
+            return _run_of(report, told, limits, files, watch, takes_results=takes_results)
         except (ServerDied, OSError) as error:
             server.kill()
             why = "died" if isinstance(error, ServerDied) else f"does not work: {type(error).__name__} {error}".strip()
@@ -181,7 +192,7 @@ class Slot:
         """Set what the group may use; how often memory has run out in it so far."""
         if server.group is None:
             return 0
-        server.group.limit(server.resting + limits.memory_bytes, limits.processes + 4)
+        server.group.limit(server.resting + limits.memory_bytes, limits.processes + _OWN_PROCESSES)
         return server.group.kills()
 
     def _order(self, server: Server, number: int, mode: str, length: int, private: int, limits: Limits) -> Order:
@@ -191,7 +202,7 @@ class Slot:
             length=length,
             private=private,
             cpu=limits.cpu_seconds,
-            address=None if self._settings.backend == "none" else server.addresses + limits.memory_bytes,
+            address=server.addresses + limits.memory_bytes if self._settings.backend in _BOUNDED else None,
             wall=limits.wall_seconds + 1.0,
             processes=limits.processes,
             file=max(limits.file_bytes, limits.output_bytes + 1),
@@ -199,11 +210,30 @@ class Slot:
         )
 
 
+def _tell_inner_status(report: dict[str, Any]) -> bool:
+    """Bubblewrap exits, as a shell does, with 128 and the number of the signal that ended what it ran: whether it did.
+    The report then has that signal."""
+    code = os.WEXITSTATUS(report["status"]) if os.WIFEXITED(report["status"]) else 0
+    if code - 128 not in signal.valid_signals():
+        return False
+    report["status"] = code - 128
+    return True
+
+
+def _longest(files: list[int]) -> int:
+    return max(os.fstat(one).st_size for one in files[2:])
+
+
 def _run_of(
-    report: dict[str, Any], limits: Limits, kills: int, files: list[int], watch: _Watch, *, takes_results: bool
+    report: dict[str, Any],
+    told: tuple[Ending, str],
+    limits: Limits,
+    files: list[int],
+    watch: _Watch,
+    *,
+    takes_results: bool,
 ) -> Run:
-    sizes = [os.fstat(one).st_size for one in files[2:]]
-    ending, detail = ending_of(report, limits, kills=kills, written=max(sizes))
+    ending, detail = told
     status = report["status"]
     return Run(
         ending,
@@ -381,7 +411,7 @@ class _Place:
         user = FIRST_USER + os.getpid() * USERS + place if os.geteuid() == 0 and settings.backend != "none" else None
         python, base = find_python(user if settings.backend == "landlock" else None)
         readable = [base, *settings.paths]
-        folder = "" if settings.backend == "zygote" else f"{self._own_folder()}/{place}"
+        folder = "" if settings.backend in {"zygote", "bubblewrap"} else f"{self._own_folder()}/{place}"
         spec = Spec(settings.backend, folder, user, python, readable, settings.modules, settings.paths)
         server = Server(spec, group)
         self._made.append(server)
@@ -411,12 +441,23 @@ class _Place:
             Path(self._folder).rmdir()
 
 
+def bubblewrap_result(run: Run, *, compiled: bool) -> Run:
+    """What bubblewrap's own words make of a run: it says whether a program was started at all."""
+    if run.ending not in {Ending.EXITED, Ending.SIGNALED}:
+        return run
+    if b'"child-pid"' not in run.results:
+        said = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return replace(run, ending=Ending.TROUBLE, detail=f"bubblewrap could not start it: {said}"[:300])
+    return run if compiled else replace(run, ending=Ending.BUILD_FAILED, code=None)
+
+
 class Broker:
     """Takes requests, runs each in a free slot, answers."""
 
     def __init__(self, settings: Settings, answer: Callable[[bytes], None]) -> None:
         self._place = _Place()
         self._answer = answer
+        self._settings = settings
         self._slots = [Slot(settings, number, self._place) for number in range(settings.slots)]
         self._free: asyncio.Queue[Slot] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -434,7 +475,7 @@ class Broker:
     async def _try(self, slot: Slot) -> None:
         await slot.server("program")
         source = b"import colorsys; print('ready')"  # a module that is not loaded yet: the library must be readable
-        run = await slot.run("run", frames.pack({"files": []}, [source]), Limits())
+        run = await self._run(slot, "run", {"files": [], "language": Language.PYTHON}, [b"", source], Limits())
         if run.stdout != b"ready\n":
             raise SandboxError(f"a first program did not run: {run.detail or run.stderr.decode(errors='replace')}")
 
@@ -460,10 +501,21 @@ class Broker:
             if header["do"] == "judge":
                 runs = await self._judge(slot, header, blobs, limits)
             else:
-                stdin, *work = blobs
-                runs = [await slot.run(header["do"], frames.pack(header["work"], work), limits, stdin=stdin)]
+                runs = [await self._run(slot, header["do"], header["work"], blobs, limits)]
         texts = [text for run in runs for text in (run.stdout, run.stderr, run.results)]
         self._answer(frames.pack({"id": header["id"], "runs": [run.header() for run in runs]}, texts))
+
+    async def _run(self, slot: Slot, mode: str, work: dict[str, Any], blobs: list[bytes], limits: Limits) -> Run:
+        stdin, *texts = blobs
+        if self._settings.backend != "bubblewrap":
+            return await slot.run(mode, frames.pack(work, texts), limits, stdin=stdin)
+        work, texts = bubblewrap.handed_over(work, texts, limits, self._settings.paths)
+        mark = _memory_file(b"")
+        try:
+            run = await slot.run("execute", frames.pack(work, texts), limits, stdin=stdin, lines=[mark])
+            return bubblewrap_result(run, compiled=not os.fstat(mark).st_size)
+        finally:
+            os.close(mark)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[Slot]:

@@ -1,4 +1,5 @@
-"""What runs in the process of a program: the program itself, calls of its functions, or tests of another's.
+"""What runs in the process of a program: the program itself, calls of its functions, tests of another's, or another
+executable.
 
 It begins where the walls already stand. Nothing that comes after a program's first line can be trusted, this module's
 own functions included: what is written to the results is what the program chose to say, and whoever reads it must treat
@@ -319,7 +320,19 @@ def _describe(error: BaseException) -> str:
     return f"{place}{type(error).__name__}: {_message(error)}".replace("\n", " ").rstrip(": ")[:_LONGEST_ERROR]
 
 
+def _execute(source: str, header: dict[str, Any], blobs: list[bytes]) -> NoReturn:
+    """Become another program, which is handed the source and everything else in descriptors."""
+    for place, content in enumerate([source.encode("utf-8", "surrogatepass"), *blobs], start=header["first"]):
+        descriptor = os.memfd_create("sandbox")
+        _write_all(descriptor, content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.dup2(descriptor, place)
+        os.close(descriptor)
+    os.execve(header["program"], header["arguments"], {})
+
+
 MODES: dict[str, Callable[[str, dict[str, Any], list[bytes]], None]] = {
+    "execute": _execute,
     "run": _run,
     "calls": _calls,
     "serve": _serve,

@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from sandboxes.base import Language, Sandbox, SandboxError
 from sandboxes.pool import Options, Pool
 
-AUTO = {Language.PYTHON: ("zygote", "landlock")}
+AUTO = {
+    Language.PYTHON: ("zygote", "landlock"),
+    Language.CPP: ("bubblewrap",),
+    Language.JAVASCRIPT: ("bubblewrap",),
+}
 """What `auto` tries for programs in a language, strongest first."""
-BACKENDS = ("zygote", "landlock", "none")
+BACKENDS = ("zygote", "landlock", "bubblewrap", "none")
 _log = logging.getLogger(__name__)
 
 

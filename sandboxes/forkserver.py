@@ -36,7 +36,7 @@ import time
 from typing import Any, NamedTuple, NoReturn
 
 from sandboxes import child, hooks, linux
-from sandboxes.walls import Box, Fence, Jail, Walls
+from sandboxes.walls import Box, Bubble, Fence, Jail, Walls
 
 DESCRIPTORS = 6
 """Of an order, at most: private ones (results, a line to a peer), then its work, standard input, output and error.
@@ -93,6 +93,8 @@ def _walls(spec: dict[str, Any]) -> Walls:
         return Jail(folder, user, spec["readable"])
     if backend == "landlock":
         return Fence(folder, user, spec["readable"])
+    if backend == "bubblewrap":
+        return Bubble(user)
     return Walls(folder, user)
 
 
@@ -158,10 +160,9 @@ class _Server:
         finally:
             _kill(pid)
             _, status, usage = os.wait4(pid, 0)
-            self._walls.end()
+            cpu = usage.ru_utime + usage.ru_stime + self._walls.end()
             self._walls.close_box()
         wall = time.monotonic() - start
-        cpu = usage.ru_utime + usage.ru_stime
         marks = self._read_marks()
         trouble = None if marks == b"." else marks.decode() or "its process ended before the program was started"
         return {

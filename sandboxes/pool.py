@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sandboxes import frames, plain, streams
+from sandboxes import bubblewrap, frames, plain, streams
 from sandboxes.base import (
     Call,
     CallsResult,
@@ -40,7 +40,7 @@ from sandboxes.base import (
 from sandboxes.child import LENGTH
 from sandboxes.servers import ROOT
 
-LEVELS = {"zygote": Level.JAIL, "landlock": Level.FILTER, "none": Level.NONE}
+LEVELS = {"zygote": Level.JAIL, "bubblewrap": Level.JAIL, "landlock": Level.FILTER, "none": Level.NONE}
 """The backends of this machine, and how strong each is."""
 MODULES = (
     *("bisect", "collections", "copy", "functools", "heapq", "itertools", "json", "math", "operator", "random", "re"),
@@ -74,10 +74,9 @@ class _Died(Exception):
 class Pool:
     """The `Sandbox` of this machine, with one backend."""
 
-    languages = frozenset({Language.PYTHON})
-
     def __init__(self, backend: str, options: Options) -> None:
         self.backend = backend
+        self.languages = frozenset(bubblewrap.tools() if backend == "bubblewrap" else {Language.PYTHON})
         self._options = options
         self._memory = Memory.WATCHED
         self._connection: _Connection | None = None
@@ -111,14 +110,14 @@ class Pool:
             return self._connection
 
     async def run(self, program: Program, limits: Limits = _DEFAULT) -> RunResult:
-        header, blobs = _work(program, limits)
+        header, blobs = self._work(program, limits)
         (result,), _ = await self._ask({"do": "run", "work": header}, [program.stdin, *blobs], limits)
         return result
 
     async def call(
         self, program: Program, function: str, calls: Sequence[Call], limits: Limits = _DEFAULT
     ) -> CallsResult:
-        header, blobs = _work(program, limits)
+        header, blobs = self._work(program, limits, function_of="call")
         header |= {"function": function, "longest": limits.output_bytes}
         asked = _encode(calls)
         (result,), (records,) = await self._ask({"do": "calls", "work": header}, [program.stdin, *blobs, asked], limits)
@@ -127,12 +126,26 @@ class Pool:
     async def judge(
         self, program: Program, tests: str, entry_points: Sequence[str], limits: Limits = _DEFAULT
     ) -> JudgedResult:
-        header, blobs = _work(program, limits)
+        header, blobs = self._work(program, limits, function_of="judge")
         common = {"longest": limits.output_bytes}
         tests_header = {"files": [], "entry_points": list(entry_points)} | common
         request = {"do": "judge", "work": header | common, "tests": tests_header}
         (candidate, judge), (_, verdict) = await self._ask(request, [_text(tests), *blobs], limits)
         return read_judged(candidate, judge, verdict)
+
+    def _work(self, program: Program, limits: Limits, function_of: str = "") -> tuple[dict[str, Any], list[bytes]]:
+        """A program for the broker, if this backend can run it."""
+        if function_of and self.backend == "bubblewrap":
+            raise SandboxError(
+                f"bubblewrap runs whole programs only: {function_of} needs the backend zygote or landlock"
+            )
+        if program.language not in self.languages:
+            can = ", ".join(sorted(self.languages))
+            raise SandboxError(f"backend {self.backend} runs {can} here, not {program.language}")
+        if len(program.files) > limits.files or sum(map(len, program.files.values())) > limits.file_bytes:
+            raise SandboxError("files: the program is given more than its limits allow")
+        header = {"files": list(program.files), "language": program.language}
+        return header, [_text(program.source), *program.files.values()]
 
     async def _ask(
         self, request: dict[str, Any], blobs: list[bytes], limits: Limits
@@ -180,14 +193,6 @@ class Pool:
 
 def _with_output(runs: list[dict[str, Any]], texts: list[bytes]) -> list[tuple[dict[str, Any], bytes, bytes]]:
     return list(zip(runs, texts[0::3], texts[1::3], strict=True))
-
-
-def _work(program: Program, limits: Limits) -> tuple[dict[str, Any], list[bytes]]:
-    if program.language is not Language.PYTHON:
-        raise SandboxError(f"this backend runs Python only, not {program.language}: use bubblewrap or remote")
-    if len(program.files) > limits.files or sum(map(len, program.files.values())) > limits.file_bytes:
-        raise SandboxError("files: the program is given more than its limits allow")
-    return {"files": list(program.files)}, [_text(program.source), *program.files.values()]
 
 
 @functools.lru_cache(64)

@@ -6,6 +6,7 @@ sees to, `close_box` takes the folder away.
 
 - `Jail`: namespaces with a minimal read-only root; each run has a process namespace and a file system of its own.
 - `Fence`: Landlock and seccomp around a process among the host's, where namespaces are refused.
+- `Bubble`: bubblewrap's, for other languages.
 - `Walls` itself: none. For programs that are trusted, and to measure what the others cost.
 
 Each page of a fork server's memory costs every run that is forked from it, so it imports little: neither pathlib nor
@@ -76,19 +77,19 @@ class Walls:
             os.setresgid(self.user, self.user, self.user)
             os.setresuid(self.user, self.user, self.user)
 
-    def end(self) -> None:
-        """Kill and reap every process that a run has left, once its first one is reaped."""
-        while self._has_children():
-            self._kill_children()
-
-    def _has_children(self) -> bool:
-        """Reaps the dead. Whoever loses a parent in the run becomes a child of the fork server."""
+    def end(self) -> float:
+        """Kill and reap every process that a run has left, once its first one is reaped; the processor time that they
+        had. Whoever loses a parent in the run becomes a child of the fork server."""
+        seconds = 0.0
         try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while True:
+                pid, _, usage = os.wait4(-1, os.WNOHANG)
+                if pid:
+                    seconds += usage.ru_utime + usage.ru_stime
+                else:
+                    self._kill_children()
         except ChildProcessError:
-            return False
-        return True
+            return seconds
 
     def _kill_children(self) -> None:
         if self.user is not None:
@@ -192,6 +193,25 @@ class Fence(Walls):
         linux.no_new_privileges()
         linux.landlock_enforce(self._ruleset)
         linux.prepare_seccomp(seccomp.for_process(self._filter, os.getpid()))()
+
+
+class Bubble(Walls):
+    """None here: what the child executes makes its own."""
+
+    def __init__(self, user: int | None) -> None:
+        super().__init__("", user)
+        self.home = "/"
+
+    def most_processes(self, wanted: int) -> int:
+        """Two beside the program's own are bubblewrap's, one the shell's; without a user of its own, the kernel counts
+        all of the user's."""
+        return wanted + 3 + (0 if self.user is not None else _threads_of(os.getuid()))
+
+    def open_box(self, box: Box) -> None:
+        pass
+
+    def close_box(self) -> None:
+        pass
 
 
 class Jail(Walls):
@@ -340,9 +360,10 @@ class Jail(Walls):
             linux.drop_capabilities()
         self._set_filter()
 
-    def end(self) -> None:
+    def end(self) -> float:
         """Nothing is left: the first process of a namespace is not gone before all others are."""
         linux.setns(self._own_processes, linux.CLONE_NEWPID)  # else no further namespace can be made
+        return 0.0
 
     def close_box(self) -> None:
         linux.umount(BOX)
