@@ -163,7 +163,7 @@ class RunResult:
     """Of the first process and those that it waited for."""
     wall_seconds: float = 0.0
     attempts: int = 1
-    """2 if it hit the wall limit and was run once more, alone."""
+    """2 if it was over its time on a busy machine, and was run once more, alone; tries of a remote service."""
 
     @property
     def ok(self) -> bool:
