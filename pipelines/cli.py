@@ -115,6 +115,35 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(examine(as_json=as_json))
 
 
+sandbox_app = typer.Typer(
+    help="Sandboxes: where programs that a model wrote are run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(sandbox_app, name="sandbox")
+
+
+@sandbox_app.callback()
+def _sandbox() -> None:
+    pass
+
+
+@sandbox_app.command("check")
+def sandbox_check(
+    backend: Annotated[str, typer.Option(help="all, auto, zygote, landlock, bubblewrap, remote or none.")] = "all",
+    url: Annotated[str, typer.Option(help="Address of the service, for the backend remote.")] = "",
+    token_variable: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the service's bearer token.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Attack the sandboxes of this machine, and tell which of them hold."""
+    from pipelines.sandbox import check_sandboxes
+
+    raise typer.Exit(check_sandboxes(backend, url=url, token_variable=token_variable, as_json=as_json))
+
+
 def main() -> None:
     """Run the command line and turn errors into one line and an exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of a search it is a Ctrl-C as well

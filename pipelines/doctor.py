@@ -1,7 +1,8 @@
 """`factory doctor`: what this machine can do, and what is in the way of the demo.
 
 Each line is `ok`, `note` (it works, but not so well, or something else would not) or `missing` (the demo cannot run
-here), with what to do. Nothing heavy is imported and nothing is started: packages are asked for their versions only.
+here), with what to do. Nothing heavy is imported, and nothing but a sandbox is started: packages are asked for their
+versions only.
 Environment variables that hold keys are named, their values are never read.
 """
 
@@ -94,6 +95,7 @@ def examine() -> Iterator[Finding]:
     yield _engine(gpus)
     yield from (_optional(name, advice) for name, advice in OPTIONAL.items())
     yield _teacher(TEACHER)
+    yield _sandbox()
     yield from _environment()
 
 
@@ -213,6 +215,28 @@ def _teacher(folder: Path) -> Finding:
     if torn:
         return Finding("teacher", "missing", f"{', '.join(torn)} is not whole: check the repository out again")
     return Finding("teacher", "ok", f"{folder.name}, sha256 {folder_digest(folder)}")
+
+
+def _sandbox() -> Finding:
+    """The one that `auto` takes; no recipe of the demo runs programs."""
+    import asyncio
+
+    from sandboxes.base import SandboxError
+    from sandboxes.choose import Chosen, choose
+    from sandboxes.pool import Options
+
+    async def try_one() -> Chosen:
+        chosen = await choose(options=Options(slots=1))
+        await chosen.sandbox.close()
+        return chosen
+
+    try:
+        chosen = asyncio.run(try_one())
+    except SandboxError as error:
+        return Finding("sandbox", "note", f"{error}; programs that a model wrote cannot be run here")
+    weaker = "".join(f"; not {name}: {reason}" for name, reason in chosen.refused.items())
+    said = f"{chosen.sandbox.isolation}{weaker}"
+    return Finding("sandbox", "note" if weaker else "ok", said)
 
 
 def is_whole(path: Path) -> bool:

@@ -238,10 +238,19 @@ class Sandbox(Protocol):
         ...
 
     async def judge(
-        self, program: Program, tests: str, entry_points: Sequence[str], limits: Limits = ...
+        self,
+        program: Program,
+        tests: str,
+        entry_points: Sequence[str],
+        limits: Limits = ...,
+        *,
+        in_place: bool = False,
     ) -> JudgedResult:
         """Run tests in a jail of their own (*judge mode*). The names in `entry_points` are, in the tests, functions
-        that call the program in its jail; no other name of the program exists there."""
+        that call the program in its jail; no other name of the program exists there.
+
+        `in_place`: lists, dicts and sets that a function changes are changed in the tests too. Only for tests that look
+        at them: a program may otherwise spoil what it is compared with."""
         ...
 
     async def close(self) -> None:

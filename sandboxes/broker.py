@@ -32,7 +32,7 @@ from sandboxes import bubblewrap, cgroups, frames, linux, streams
 from sandboxes.base import Ending, Language, Limits, Memory, SandboxError
 from sandboxes.forkserver import Order
 from sandboxes.processes import children, descendants, kill_all
-from sandboxes.servers import Server, ServerDied, Spec
+from sandboxes.servers import Server, ServerDied, Spec, remove
 
 FIRST_USER = 1_600_000_000
 """Root gives each fork server's programs a user from here on, which no account has."""
@@ -390,6 +390,17 @@ def _open_to_all(folder: Path) -> bool:
     return all(one.stat().st_mode & 0o005 == 0o005 for one in (resolved, *resolved.parents))
 
 
+def _sweep_folders() -> None:
+    """Remove what brokers that were killed have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{cgroups.PREFIX}-*"):
+        try:
+            mine = folder.lstat().st_uid == os.geteuid()
+        except OSError:
+            continue  # another broker was faster
+        if mine and cgroups.is_abandoned(folder.name):
+            remove(str(folder))
+
+
 class _Place:
     """What fork servers are made of: groups, folders, users."""
 
@@ -398,6 +409,7 @@ class _Place:
         if self.parents is not None:
             self.parents.sweep()
         self.name = cgroups.owner_name()
+        _sweep_folders()
         self._folder = ""
         self._made: list[Server] = []
 
@@ -438,7 +450,7 @@ class _Place:
 
     def clear(self) -> None:
         if self._folder:
-            Path(self._folder).rmdir()
+            remove(self._folder)
 
 
 def bubblewrap_result(run: Run, *, compiled: bool) -> Run:

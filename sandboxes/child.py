@@ -19,7 +19,7 @@ import socket
 import struct
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from sandboxes import frames, plain
@@ -190,8 +190,29 @@ def _serve(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
     while (request := _receive(line, header["longest"])) is not None:
         name, args, kwargs = plain.decode(request)
         function = namespace.get(name, _Missing(name))
+        if header["in_place"]:
+            function = _telling_changes(function)
         _write_all(RESULTS, _answer(function, args, kwargs, header["longest"]))
     _flush()
+
+
+def _telling_changes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, returning with its value the arguments that it changed in place, by position or name."""
+
+    def call(*args: Any, **kwargs: Any) -> tuple[Any, dict[int | str, Any]]:
+        named = {name: value for name, value in _named(args, kwargs).items() if type(value) in _CHANGEABLE}
+        before = {name: plain.encode(value) for name, value in named.items()}
+        value = function(*args, **kwargs)
+        return value, {name: one for name, one in named.items() if plain.encode(one) != before[name]}
+
+    return call
+
+
+_CHANGEABLE = {list, dict, set}
+
+
+def _named(args: Sequence[Any], kwargs: Mapping[Any, Any]) -> dict[int | str, Any]:
+    return {**dict(enumerate(args)), **kwargs}
 
 
 class _Missing:
@@ -232,9 +253,10 @@ class CandidateError(Exception):
 class _Tests:
     """The functions that tests call, and what came of it."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, longest: int, *, in_place: bool) -> None:
         self._line = socket.socket(fileno=PEER)
         self._longest = longest
+        self._in_place = in_place
         self.calls = 0
         self.unjudged: str | None = None
         """Why a test could not be put to the program."""
@@ -260,7 +282,17 @@ class _Tests:
         if record is None:
             raise CandidateError("the program ended before it answered")
         self.calls += 1
-        return self._read(record)
+        value = self._read(record)
+        return self._apply_changes(value, _named(args, kwargs)) if self._in_place else value
+
+    @staticmethod
+    def _apply_changes(answer: Any, arguments: dict[int | str, Any]) -> Any:
+        match answer:
+            case (value, dict(changes)) if all(_may_become(arguments.get(name), one) for name, one in changes.items()):
+                for name, changed in changes.items():
+                    _become(arguments[name], changed)
+                return value
+        raise CandidateError("the program answered with no answer")
 
     def _read(self, record: bytes) -> Any:
         try:
@@ -278,6 +310,19 @@ class _Tests:
         raise CandidateError("the program answered with no answer")
 
 
+def _may_become(argument: Any, changed: Any) -> bool:
+    return type(argument) in _CHANGEABLE and type(argument) is type(changed)
+
+
+def _become(argument: Any, changed: Any) -> None:
+    """Make a list, dict or set equal to another."""
+    argument.clear()
+    if isinstance(argument, list):
+        argument.extend(changed)
+    else:
+        argument.update(changed)
+
+
 def _raised(kind: type[Exception], message: str) -> Exception:
     try:
         return kind(message)
@@ -287,7 +332,7 @@ def _raised(kind: type[Exception], message: str) -> Exception:
 
 def _judge(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
     """Tests, with functions in them that ask the program in its own jail. No code of the program is here."""
-    tests = _Tests(header["longest"])
+    tests = _Tests(header["longest"], in_place=header["in_place"])
     stubs = {name: tests.stub(name) for name in header["entry_points"]}
     _module("solution", "solution.py").__dict__.update(stubs)
     module = _module("__main__", "tests.py")

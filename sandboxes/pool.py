@@ -124,10 +124,16 @@ class Pool:
         return CallsResult(result, read_returned(records, len(calls)))
 
     async def judge(
-        self, program: Program, tests: str, entry_points: Sequence[str], limits: Limits = _DEFAULT
+        self,
+        program: Program,
+        tests: str,
+        entry_points: Sequence[str],
+        limits: Limits = _DEFAULT,
+        *,
+        in_place: bool = False,
     ) -> JudgedResult:
         header, blobs = self._work(program, limits, function_of="judge")
-        common = {"longest": limits.output_bytes}
+        common = {"longest": limits.output_bytes, "in_place": in_place}
         tests_header = {"files": [], "entry_points": list(entry_points)} | common
         request = {"do": "judge", "work": header | common, "tests": tests_header}
         (candidate, judge), (_, verdict) = await self._ask(request, [_text(tests), *blobs], limits)

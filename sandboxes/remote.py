@@ -177,7 +177,13 @@ class Remote:
         raise SandboxError(REFUSAL)
 
     async def judge(
-        self, program: Program, tests: str, entry_points: Sequence[str], limits: Limits = _DEFAULT
+        self,
+        program: Program,
+        tests: str,
+        entry_points: Sequence[str],
+        limits: Limits = _DEFAULT,
+        *,
+        in_place: bool = False,
     ) -> JudgedResult:
         """Refused, as `call` is: a program could print the tests' verdict."""
         raise SandboxError(REFUSAL)

@@ -10,6 +10,8 @@ class Claim(StrEnum):
 
     WORKS = "works"
     """Ordinary programs run as they would by themselves, and endings are named rightly."""
+    BYTES = "bytes"
+    """Output need not be text, and none of it is lost."""
     FRESH = "fresh"
     """Nothing of one run is found by the next."""
     TIME = "time"
@@ -51,6 +53,6 @@ CLAIMS: dict[str, frozenset[Claim]] = {
     "landlock": frozenset(Claim) - {Claim.NAMES},
     "bubblewrap": frozenset(Claim) - {Claim.FILES, Claim.VALUES, Claim.JUDGE},
     "remote": frozenset({Claim.WORKS}),
-    "none": frozenset({Claim.WORKS}),
+    "none": frozenset({Claim.WORKS, Claim.BYTES}),
 }
 """By backend."""

@@ -37,13 +37,20 @@ def forge(value, whole=False):
 
 
 def _run(
-    name: str, must: str, source: str, holds: Callable[[RunResult], bool], *, stdin: bytes = b"", **files: bytes
+    name: str,
+    must: str,
+    source: str,
+    holds: Callable[[RunResult], bool],
+    *,
+    claim: Claim = Claim.WORKS,
+    stdin: bytes = b"",
+    **files: bytes,
 ) -> Case:
     async def ask(sandbox: Sandbox, host: Host) -> str | None:
         result = await sandbox.run(Program(dedent(source), stdin, files), QUICK)
         return None if holds(result) else f"ended by {told(result)}; stdout {result.stdout[:100]!r}"
 
-    return Case(name, Claim.WORKS, must, ask)
+    return Case(name, claim, must, ask)
 
 
 def _prints(text: bytes) -> Callable[[RunResult], bool]:
@@ -82,6 +89,7 @@ WORKS = [
         except ChildProcessError: pass
         """,
         lambda result: result.ok and result.stdout == b"0123456789" * 1600,
+        claim=Claim.BYTES,
     ),
     _run(
         "bytes",
@@ -91,6 +99,7 @@ WORKS = [
         os.write(1, bytes(range(256)))
         """,
         lambda result: result.ok and result.stdout == bytes(range(256)),
+        claim=Claim.BYTES,
     ),
     _run("broken program", "it fails as it would", "def", lambda result: result.exit_code == 1),
     _run(
@@ -313,9 +322,12 @@ def _judged(
     outcome: JudgedOutcome,
     tests: str = "assert add(8675300, 9) == 8675309",
     limits: Limits = QUICK,
+    *,
+    in_place: bool = False,
 ) -> Case:
     async def ask(sandbox: Sandbox, host: Host) -> str | None:
-        got = await sandbox.judge(Program(FORGE + dedent(source)), dedent(tests), ["add"], limits)
+        program = Program(FORGE + dedent(source))
+        got = await sandbox.judge(program, dedent(tests), ["add"], limits, in_place=in_place)
         if Ending.TROUBLE in {got.candidate.ending, got.tests.ending}:
             return f"{got.candidate.detail} {got.tests.detail}".strip()
         return None if got.outcome is outcome else f"{got.outcome}: {got.detail}"
@@ -337,6 +349,38 @@ JUDGE = [
         except ValueError as error: assert str(error) == 'no'
         else: assert False
         """,
+    ),
+    _judged(
+        "changes in place",
+        "they are seen where that is asked for",
+        """
+        def add(numbers, *, seen):
+            numbers.sort()
+            seen.update(numbers)
+            return numbers[0]
+        """,
+        _PASSED,
+        "a, b = [3, 1], {9}\nassert add(a, seen=b) == 1 and a == [1, 3] and b == {1, 3, 9}",
+        in_place=True,
+    ),
+    _judged(
+        "what it is compared with, spoilt",
+        "it has failed",
+        """
+        def add(numbers):
+            numbers.clear()
+            return 0
+        """,
+        _FAILED,
+        "numbers = [1, 2]\nassert add(numbers) == sum(numbers)",
+    ),
+    _judged(
+        "changes that cannot be",
+        "it has failed",
+        "def add(numbers):\n    forge([5, [0, '1'], [8, [0, '0'], [6]]])",
+        _FAILED,
+        "assert add([1]) == 1",
+        in_place=True,
     ),
     _judged("tests that are none", "nothing is said of the program", _RIGHT, _UNJUDGED, "assert add(1, 2) =="),
     _judged("tests that break", "nothing is said of the program", _RIGHT, _UNJUDGED, "1 / 0"),
