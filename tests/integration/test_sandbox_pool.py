@@ -1,6 +1,10 @@
 """Programs in real jails: the three ways to ask, limits, and verdicts that a program tries to forge."""
 
-from collections.abc import AsyncIterator
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,6 +18,19 @@ class Equal:
     def __eq__(self, other): return True
 def add(a, b): return Equal()
 """
+
+
+@contextmanager
+def busy_processors() -> Iterator[None]:
+    """Each in a session of its own, between which Linux shares processors out."""
+    spin = [sys.executable, "-I", "-S", "-c", "while True: pass"]
+    others = [subprocess.Popen(spin, start_new_session=True) for _ in range(4 * (os.cpu_count() or 1))]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 @pytest.fixture(params=["zygote", "landlock"])
@@ -77,3 +94,13 @@ async def test_sockets_and_files_of_the_host_are_out_of_reach(pool: Pool) -> Non
     )
     result = await pool.run(Program(source), QUICK)
     assert result.stdout == b"no socket\nno file\nno file\n", result
+
+
+async def test_a_run_that_waited_for_a_processor_is_tried_again_alone_and_one_that_slept_is_not(pool: Pool) -> None:
+    """A fixed time limit on a busy machine would take a right program for a slow one."""
+    late = Limits(cpu_seconds=1.0, wall_seconds=1.0)
+    slept = await pool.run(Program("import time; time.sleep(60)"), late)
+    assert (slept.ending, slept.attempts) == (Ending.WALL_LIMIT, 1)
+    with busy_processors():
+        starved = await pool.run(Program("while True: pass"), late)
+    assert (starved.ending, starved.attempts) == (Ending.WALL_LIMIT, 2), starved
