@@ -18,6 +18,8 @@ import pytest
 
 from sandboxes import remote
 from sandboxes.base import MIB, Call, Ending, Language, Level, Limits, Program, RunResult, Sandbox, SandboxError
+from sandboxes.conformance.host import planted
+from sandboxes.conformance.suite import cases_for, check
 from sandboxes.remote import Remote
 
 QUICK = Limits(wall_seconds=20.0)
@@ -388,3 +390,10 @@ async def test_what_the_protocol_cannot_carry_is_refused(service: Service, sandb
     with pytest.raises(SandboxError, match="slots"):
         Remote(service.url, slots=0)
     assert not service.requests
+
+
+async def test_it_passes_the_suite_for_what_it_claims(sandbox: Remote) -> None:
+    with planted() as host:
+        findings = [finding async for finding in check(sandbox, host)]
+    assert [finding for finding in findings if finding.wrong is not None] == []
+    assert len(findings) == len(cases_for("remote"))
