@@ -1,8 +1,8 @@
 """Plain data that may cross a wall: type-tagged, bounded in size and depth, compared by exact type and value.
 
 Nothing here can run code of whoever wrote the bytes: they are JSON, read into lists and strings, and only those become
-values. What is no plain data is refused by `encode`, subclasses included: an object that equals everything stays where
-it was made.
+values. What is no plain data is refused by `encode`, subclasses included, but for those of the standard library's
+`collections`: an object that equals everything stays where it was made.
 
     None true false "text"     themselves
     [0, "-1f"]                 int, in hexadecimal: of any size, in linear time
@@ -17,6 +17,7 @@ it was made.
 from __future__ import annotations
 
 import json
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,8 +25,19 @@ MAX_DEPTH = 64
 """Of containers in each other."""
 
 _INT, _FLOAT, _COMPLEX, _BYTES, _LIST, _TUPLE, _SET, _FROZENSET, _DICT = range(9)
-_CONTAINERS: dict[type, int] = {list: _LIST, tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
-_UNORDERED = {set, frozenset, dict}
+_CONTAINERS: dict[type, int] = {
+    list: _LIST,
+    deque: _LIST,
+    tuple: _TUPLE,
+    set: _SET,
+    frozenset: _FROZENSET,
+    dict: _DICT,
+    OrderedDict: _DICT,
+    defaultdict: _DICT,
+    Counter: _DICT,
+}
+"""The library's own kinds of dicts and lists cross as what they are kinds of."""
+_UNORDERED = {_SET, _FROZENSET, _DICT}
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 """`json.loads` without what it does about encodings and white space: it runs in each child, where memory that is
@@ -65,19 +77,19 @@ def _text(value: Any, depth: int, *, in_order: bool) -> str:
         return f'[{_BYTES},"{value.hex()}"]'
     if depth == 0:
         raise NotPlain(f"nested more than {MAX_DEPTH} deep")
-    tag = _DICT if kind is dict else _CONTAINERS.get(kind)
+    tag = _CONTAINERS.get(kind)
     if tag is None:
         raise NotPlain(f"{kind.__name__[:100]} is no plain data")
     return f"[{','.join([str(tag), *_parts(value, kind, depth - 1, in_order)])}]"
 
 
 def _parts(value: Any, kind: type, depth: int, in_order: bool) -> list[str]:
-    if kind is dict:
+    if _CONTAINERS[kind] == _DICT:
         pairs = [[_text(one, depth, in_order=in_order) for one in pair] for pair in value.items()]
         parts = [f"{key},{item}" for key, item in pairs]
     else:
         parts = [_text(part, depth, in_order=in_order) for part in value]
-    if in_order and kind in _UNORDERED:
+    if in_order and _CONTAINERS[kind] in _UNORDERED:
         parts.sort()
     return parts
 

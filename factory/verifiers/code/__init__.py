@@ -1,0 +1,1 @@
+"""Programs: does what a model wrote do what it should?"""

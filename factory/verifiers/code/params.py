@@ -1,0 +1,101 @@
+"""What a check of a program asks for.
+
+- `calls`: a function is called with arguments and its values are compared here (*values mode*).
+- `stdio`: the program is given standard input and its output is compared here.
+- `tests`: Python's assert-style tests call the program in its jail from theirs (*judge mode*).
+- `appended`: tests are put after the program and run with it in one process, which ends with status 0 where they pass.
+  For languages that have no judge mode. Weak: a program can end the process itself, and what is expected is in its
+  reach, so a check must say that it accepts that.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from factory.verifiers.params import Params
+from sandboxes.base import MIB, Language, Limits
+
+
+class _Check(Params):
+    """What all kinds share."""
+
+    prefix: str = ""
+    """Put before the program: the prompt that it continues. Left out where the answer defines what it begins."""
+    seconds: float = Field(default=10.0, gt=0)
+    """Processor time of a run."""
+    memory_mib: int = Field(default=512, ge=64)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(cpu_seconds=self.seconds, wall_seconds=3 * self.seconds, memory_bytes=self.memory_mib * MIB)
+
+
+class CallCase(Params):
+    """One call."""
+
+    args: list[Any] = Field(default=[])
+    kwargs: dict[str, Any] = Field(default={})
+    expected: Any
+
+
+class Calls(_Check):
+    """A function and calls of it."""
+
+    kind: Literal["calls"]
+    function: str
+    cases: list[CallCase] = Field(min_length=1)
+    types: Literal["json", "exact"] = "json"
+    """`json`: what JSON does not tell apart is the same, so a tuple may stand for a list. `exact`: it may not."""
+    tolerance: float | None = Field(default=None, gt=0)
+    """How far a float may be from what is expected, relative to it or absolutely; None for not at all."""
+
+
+class StdioCase(Params):
+    """One run."""
+
+    stdin: str
+    stdout: str
+
+
+class Stdio(_Check):
+    """Standard input and what must be written."""
+
+    kind: Literal["stdio"]
+    cases: list[StdioCase] = Field(min_length=1)
+    language: Literal["python", "cpp", "javascript"] = "python"
+    compare: Literal["lines", "tokens", "exact"] = "lines"
+    """`lines`: white space at the end of lines and of the whole does not count. `tokens`: no white space does."""
+    tolerance: float | None = Field(default=None, gt=0)
+    """For numbers, with `tokens`: as with calls."""
+
+
+class Tests(_Check):
+    """Assert-style tests of Python."""
+
+    kind: Literal["tests"]
+    tests: list[str] = Field(min_length=1)
+    """Each is run by itself, with the functions of `entry_points` in it."""
+    entry_points: list[str] = Field(min_length=1)
+    in_place: bool = False
+    """Whether the tests look at lists, dicts and sets that the program changes."""
+
+
+class Appended(_Check):
+    """Tests in the program's own process."""
+
+    kind: Literal["appended"]
+    tests: str
+    language: Literal["python", "cpp", "javascript"]
+    weak: Literal[True]
+    """Said by whoever accepts that."""
+
+
+Check = Annotated[Calls | Stdio | Tests | Appended, Field(discriminator="kind")]
+CHECK: TypeAdapter[Calls | Stdio | Tests | Appended] = TypeAdapter(Check)
+KNOWN = sorted({key for kind in (Calls, Stdio, Tests, Appended) for key in kind.model_fields})
+
+
+def language_of(check: Calls | Stdio | Tests | Appended) -> Language:
+    return Language(check.language) if isinstance(check, Stdio | Appended) else Language.PYTHON
