@@ -184,6 +184,25 @@ class BudgetConfig(Section):
     """Wall time of one invocation."""
 
 
+class SandboxConfig(Section):
+    """Where programs are run: those that a model wrote, and what reads answers that may hang it."""
+
+    backend: Literal["auto", "zygote", "landlock", "bubblewrap", "remote", "none"] = "auto"
+    """`auto` takes the strongest that the machine can do, for each language, and never none at all."""
+    unsafe: bool = False
+    """Whether to accept no isolation."""
+    slots: int = Field(default=0, ge=0)
+    """Programs that run at once beside each worker; 0 for as many as there are cores."""
+    url: str = ""
+    """Of a service, for `remote`."""
+    token_env: str | None = None
+    """Environment variable that holds that service's bearer token."""
+    modules: list[str] = []
+    """Loaded before any program comes, such as numpy, beside those that programs use most."""
+    paths: list[str] = []
+    """Folders of packages that programs may import from, such as an environment's `site-packages`."""
+
+
 class RunConfig(Section):
     """Where and how the run works; nothing here changes what it makes."""
 
@@ -211,6 +230,7 @@ class Recipe(Section):
     search: BestOfNConfig
     prune: PruneConfig = PruneConfig()
     budget: BudgetConfig = BudgetConfig()
+    sandbox: SandboxConfig = SandboxConfig()
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
@@ -224,7 +244,7 @@ class Recipe(Section):
         return self.engines["teacher"]
 
 
-FREE_KEYS = ("source.count", "budget", "prune", "run")
+FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox")
 """Parts of a recipe that may differ on resume."""
 FREE_ENGINE_KEYS = ("args", "environment", "timeout", "retries", "max_running", "api_key_env")
 """Parts of an engine that may differ on resume; a scripted engine's arguments are its weights, and may not."""
@@ -315,6 +335,7 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("prune",): PruneConfig,
     ("budget",): BudgetConfig,
     ("run",): RunConfig,
+    ("sandbox",): SandboxConfig,
 }
 
 

@@ -7,6 +7,7 @@ engine starts.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from factory.config import (
     FileSource,
     OpenAIEngineConfig,
     Recipe,
+    SandboxConfig,
     ScriptedEngineConfig,
     VllmEngineConfig,
 )
@@ -34,8 +36,14 @@ from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
-from factory.verifiers.base import validate_checks, validate_problem, verdicts
+from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
+from factory.verifiers.jail import Jail
 from factory.verifiers.table import builtin
+from sandboxes.base import Language
+from sandboxes.pool import MODULES, Options
+
+JUDGE_THREADS = 2 * (os.cpu_count() or 1)
+"""Most of them wait for a sandbox."""
 
 
 def source(recipe: Recipe) -> Source:
@@ -65,32 +73,53 @@ def _checks(configs: Iterable[CheckConfig]) -> tuple[Check, ...]:
     return tuple(Check(config.verifier, config.params) for config in configs)
 
 
-def validate(problem: Problem) -> None:
-    """Raise ConfigError for a problem whose checks do not work or reject its own reference."""
-    validate_problem(verifiers(), problem)
+def validate(sandbox: SandboxConfig, problem: Problem) -> None:
+    """Raise ConfigError for a problem whose checks do not work, reject its own reference or accept nothing at all."""
+    validate_problem(verifiers(sandbox), problem)
 
 
-def dispatchable(items: Iterable[Problem | BadLine]) -> Iterator[Problem | BadItem]:
+def dispatchable(sandbox: SandboxConfig, items: Iterable[Problem | BadLine]) -> Iterator[Problem | BadItem]:
     """What cannot be searched, as what dispatch reports: an id and a reason. Looks at every item's checks."""
     for item in items:
         if isinstance(item, BadLine):
             yield BadItem(item.id, f"SourceError: {item.where}: line {item.line}: {item.reason}")
             continue
         try:
-            validate_checks(verifiers(), item)
+            validate_checks(verifiers(sandbox), item)
         except ConfigError as error:
             yield BadItem(item.id, classify(error))
         else:
             yield item
 
 
-def judge(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+def judge(sandbox: SandboxConfig, problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
     """Every check of the problem on an attempt."""
-    return verdicts(verifiers(), problem, attempt)
+    return verdicts(verifiers(sandbox), problem, attempt)
 
 
-verifiers = functools.cache(builtin)
-"""Every verifier by its name."""
+def verifiers(sandbox: SandboxConfig) -> Mapping[str, Verifier]:
+    """Every verifier by its name; the same ones each time, since a sandbox that they share is costly to start."""
+    return _verifiers(sandbox.model_dump_json())
+
+
+@functools.cache
+def _verifiers(sandbox: str) -> Mapping[str, Verifier]:
+    config = SandboxConfig.model_validate_json(sandbox)
+    return builtin(functools.cache(functools.partial(_jail, config)))
+
+
+def _jail(config: SandboxConfig, language: Language) -> Jail:
+    """Not started before it is asked for."""
+    # The backends that fork know Python only; what was asked for there says nothing of other languages.
+    here = config.backend if language is Language.PYTHON or config.backend == "remote" else "auto"
+    options = Options(config.slots, (*MODULES, *config.modules), tuple(config.paths))
+    url, token = (config.url, config.token_env) if here == config.backend else ("", None)
+    return Jail(backend=here, language=language, options=options, unsafe=config.unsafe, url=url, token_variable=token)
+
+
+def verifier_versions() -> dict[str, str]:
+    """By name."""
+    return {name: verifier.version for name, verifier in verifiers(SandboxConfig()).items()}
 
 
 def pruners() -> list[Pruner]:
@@ -187,8 +216,8 @@ def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tool
         render=prompts.render,
         search=search(recipe),
         search_name=recipe.search.kind,
-        judge=judge,
-        judge_threads=ThreadPoolExecutor(1, thread_name_prefix="judge"),
+        judge=functools.partial(judge, recipe.sandbox),
+        judge_threads=ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge"),
         policy=policy,
     )
     return teacher, tools

@@ -7,15 +7,16 @@ Rewriting the dataset card is the switch from one to the other.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from factory.card import read_card, write_card
-from factory.config import PruneConfig, identity_digest, override
+from factory.config import PruneConfig, SandboxConfig, identity_digest, override
 from factory.errors import ConfigError
 from factory.ids import digest
 from factory.lease import Lease
-from factory.prune.transcripts import relabel, transcripts
+from factory.prune.transcripts import Judge, relabel, transcripts
 from factory.rows import SCHEMA_VERSION, row_tree, schema_of, transcript_row
 from factory.shards import Entry, ShardWriter, Sidecar, commit, iter_shard, iter_sidecars
 from factory.store import Store
@@ -26,12 +27,18 @@ from pipelines.summary import summarize
 
 TABLES = ("rejected", "transcripts")
 WRITER = "refine"
+FREE = ("prune", "sandbox")
+"""What a refinement may have its own of; where programs are run decides nothing."""
 
 
 def refinement_digest(prune: PruneConfig) -> str:
     """Names a refinement: 12 hexadecimal digits of its settings, the verifiers' versions and the schema's."""
-    versions = {name: verifier.version for name, verifier in build.verifiers().items()}
-    return digest({"prune": prune.model_dump(mode="json"), "verifiers": versions, "schema": SCHEMA_VERSION})[:12]
+    settings = {
+        "prune": prune.model_dump(mode="json"),
+        "verifiers": build.verifier_versions(),
+        "schema": SCHEMA_VERSION,
+    }
+    return digest(settings)[:12]
 
 
 def is_refined(store: Store, prune: PruneConfig) -> bool:
@@ -44,9 +51,10 @@ def is_refined(store: Store, prune: PruneConfig) -> bool:
 def refine(store: Store, lease: Lease, prune: PruneConfig, config: dict[str, Any]) -> str:
     """Bring the refinement up to the committed rollouts, and switch the card to it. Returns its digest."""
     name = refinement_digest(prune)
+    judge = functools.partial(build.judge, SandboxConfig.model_validate(config["recipe"]["sandbox"]))
     tables = {table: _Table(store, lease, f"{table}/{name}", identity_digest(config)) for table in TABLES}
     for sidecar in _missing(store, name):
-        made = [transcript for tree in _trees(store, sidecar) for transcript in _transcripts(tree, prune)]
+        made = [transcript for tree in _trees(store, sidecar) for transcript in _transcripts(tree, prune, judge)]
         # Transcripts last: a shard is done when they are there.
         tables["rejected"].write([one for one in made if one.rejection is not None], sidecar.name)
         tables["transcripts"].write([one for one in made if one.rejection is None], sidecar.name)
@@ -56,7 +64,7 @@ def refine(store: Store, lease: Lease, prune: PruneConfig, config: dict[str, Any
 
 
 def refine_again(url: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Refine a run anew with its stored recipe, of which `[prune]` may be overridden; returns the figures.
+    """Refine a run anew with its stored recipe, of which `FREE` may be overridden; returns the figures.
 
     Raises ConfigError for an override of anything else: only a new search could follow it.
     """
@@ -65,8 +73,8 @@ def refine_again(url: str, overrides: Sequence[str]) -> dict[str, Any]:
     recipe = override(config["recipe"], overrides)
     new = {**config, "recipe": recipe.model_dump(mode="json")}
     changed = sorted(key for key in config["recipe"] if config["recipe"][key] != new["recipe"][key])
-    if changed not in ([], ["prune"]):
-        raise ConfigError(f"--set of {changed[0]}: refine reads rollouts as they are, only [prune] may differ")
+    if fixed := [key for key in changed if key not in FREE]:
+        raise ConfigError(f"--set of {fixed[0]}: refine reads rollouts as they are, only [prune] may differ")
     with owned(store) as lease:
         store_config(store, new)
         name = refine(store, lease, recipe.prune, new)
@@ -107,12 +115,12 @@ def _trees(store: Store, sidecar: Sidecar) -> Iterator[Tree]:
     return (row_tree(row) for row in iter_shard(store, sidecar))
 
 
-def _transcripts(tree: Tree, prune: PruneConfig) -> Iterator[Transcript]:
-    current = relabel(tree, build.judge) if _is_stale(tree) else tree
-    return transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=build.judge)
+def _transcripts(tree: Tree, prune: PruneConfig, judge: Judge) -> Iterator[Transcript]:
+    current = relabel(tree, judge) if _is_stale(tree) else tree
+    return transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=judge)
 
 
 def _is_stale(tree: Tree) -> bool:
     """Whether another version of a verifier than today's judged it."""
-    versions = {name: verifier.version for name, verifier in build.verifiers().items()}
+    versions = build.verifier_versions()
     return any(versions.get(one.verifier) != one.version for node in tree.nodes for one in node.verdicts)

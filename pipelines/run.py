@@ -112,10 +112,11 @@ def _resolved(recipe: Recipe) -> dict[str, Any]:
 
 def _owed(store: Store, recipe: Recipe, options: Options) -> tuple[Dispatch, Unique]:
     """What is owed: the source, once each, its first problems validated, without what is committed."""
-    items = unique(validate_first(build.source(recipe), build.validate, strict=options.strict))
+    validate = functools.partial(build.validate, recipe.sandbox)
+    items = unique(validate_first(build.source(recipe), validate, strict=options.strict))
     states = problem_states(iter_sidecars(store, "rollouts"))
     closed = [id for id, state in states.items() if not (options.retry_errors and state.status == "error")]
-    return Dispatch(build.dispatchable(items), closed, recipe.run.tries), items
+    return Dispatch(build.dispatchable(recipe.sandbox, items), closed, recipe.run.tries), items
 
 
 def _is_spent(store: Store, recipe: Recipe) -> bool:

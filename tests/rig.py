@@ -65,6 +65,9 @@ class Says:
     def as_attempt(self, reference: str) -> Attempt:
         raise NotImplementedError
 
+    def stub(self, params: Mapping[str, Any]) -> Attempt:
+        raise NotImplementedError
+
 
 def judge(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
     """The boundary that a pipeline puts around its verifiers."""

@@ -46,6 +46,10 @@ class Verifier(Protocol):
         """The reference written as an attempt, so that a verifier can be tried on the gold answer."""
         ...
 
+    def stub(self, params: Mapping[str, Any]) -> Attempt:
+        """An attempt at nothing, which no check may accept."""
+        ...
+
 
 Verifiers = Mapping[str, Verifier]
 
@@ -73,13 +77,14 @@ def _apply(verifiers: Verifiers, check: Check, problem: Problem, attempt: Attemp
 
 
 def validate_problem(verifiers: Verifiers, problem: Problem) -> None:
-    """Refuse a problem whose checks do not exist, cannot work, or reject its own reference.
+    """Refuse a problem whose checks do not exist, cannot work, reject its own reference, or accept nothing at all.
 
     Raises ConfigError, in one line, that follows on from the name of the problem.
     """
     validate_checks(verifiers, problem)
     for check in problem.checks:
         _try_reference(verifiers[check.verifier], problem, check)
+        _try_stub(verifiers[check.verifier], problem, check)
 
 
 def validate_checks(verifiers: Verifiers, problem: Problem) -> None:
@@ -95,17 +100,25 @@ def validate_checks(verifiers: Verifiers, problem: Problem) -> None:
 def _try_reference(verifier: Verifier, problem: Problem, check: Check) -> None:
     if problem.reference is None:
         return
-    one_check = replace(problem, checks=(check,))
-    answer = [
-        verdict
-        for verdict in verdicts({verifier.name: verifier}, one_check, verifier.as_attempt(problem.reference))
-        if verdict.aspect is Aspect.ANSWER
-    ]
+    answer = _answers(verifier, problem, check, verifier.as_attempt(problem.reference))
     wrong = [verdict for verdict in answer if verdict.outcome is not Outcome.PASS]
     if wrong:
         raise ConfigError(
             f"its own reference {problem.reference!r} does not pass {check.verifier!r}: {wrong[0].evidence}"
         )
+
+
+def _try_stub(verifier: Verifier, problem: Problem, check: Check) -> None:
+    answer = _answers(verifier, problem, check, verifier.stub(check.params))
+    if answer and all(verdict.outcome is Outcome.PASS for verdict in answer):
+        raise ConfigError(f"{check.verifier!r} is vacuous: an attempt at nothing passes it: {answer[0].evidence}")
+
+
+def _answers(verifier: Verifier, problem: Problem, check: Check, attempt: Attempt) -> list[Verdict]:
+    """What one check says of an attempt's answer."""
+    one_check = replace(problem, checks=(check,))
+    found = verdicts({verifier.name: verifier}, one_check, attempt)
+    return [verdict for verdict in found if verdict.aspect is Aspect.ANSWER]
 
 
 def outcome_of(found: Sequence[Verdict], aspect: Aspect) -> Outcome | None:

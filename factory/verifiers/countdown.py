@@ -38,31 +38,30 @@ from typing import Any
 from factory.errors import ConfigError
 from factory.types import Aspect, Attempt, Origin, Outcome, Problem, Span
 from factory.verifiers.base import Finding
+from factory.verifiers.expressions import (
+    MAX_DIGITS,
+    MAX_LENGTH,
+    Expression,
+    Operation,
+    Unreadable,
+    computed,
+    misuse,
+    operation,
+)
 
 PARAMS = ("numbers", "target", "use", "chain")
 USES = ("all", "any")
 CHAINS = ("replay", "none")
 
-MAX_LENGTH = 1000
-"""Characters of an expression that are read."""
-MAX_DEPTH = 50
-"""Parentheses inside parentheses that are followed."""
-MAX_DIGITS = 15
-"""Digits of a number that is read, in an answer or in a chain."""
-
 OPEN, CLOSE, ANSWER = "<think>", "</think>", "answer "
 WORDS = ("dead", "done", "wait", "stop")
 """Lines of one word."""
-SIGNS = str.maketrans("×÷−", "*/-")
-TOKEN = re.compile(r"0|[1-9][0-9]*|[-+*/()]")
 NUMBER = rf"(?:0|[1-9][0-9]{{0,{MAX_DIGITS - 1}}})"
 TRY = re.compile(rf"try ({NUMBER}) ([-+*/]) ({NUMBER}) = ({NUMBER}) left ({NUMBER}(?: {NUMBER})*)")
 BACK = re.compile(rf"back ({NUMBER}(?: {NUMBER})*)")
 
 State = tuple[int, ...]
 """Numbers still to be combined, ascending."""
-Operation = tuple[str, Fraction, Fraction]
-"""Operator and operands; the smaller operand first where their order does not matter."""
 
 
 class CountdownVerifier:
@@ -88,6 +87,10 @@ class CountdownVerifier:
     def as_attempt(self, reference: str) -> Attempt:
         """The answer line alone. Its origin is INJECTED: no model sampled it, so it can never be trained on."""
         return Attempt((Span(f"{ANSWER}{reference}", Origin.INJECTED),))
+
+    def stub(self, params: Mapping[str, Any]) -> Attempt:  # noqa: ARG002
+        """No answer."""
+        return Attempt(())
 
 
 # --- parameters
@@ -161,10 +164,6 @@ class _Answer:
     """Why it is not right."""
 
 
-class _Unreadable(Exception):
-    """An expression that is none; the message says why."""
-
-
 def _answer(game: _Game, text: str) -> _Answer:
     found = [line[len(ANSWER) :].strip(" \t\r") for line in text.split("\n") if line.startswith(ANSWER)]
     if not found:
@@ -173,107 +172,12 @@ def _answer(game: _Game, text: str) -> _Answer:
     if len(found) > 1:
         return _Answer(shown, None, f"{len(found)} answers where there must be one")
     try:
-        expression = _Expression(found[0])
-    except _Unreadable as error:
+        expression = Expression(found[0])
+    except Unreadable as error:
         return _Answer(shown, None, f"unreadable expression: {error}")
     except ZeroDivisionError:
         return _Answer(shown, None, "division by zero")
-    return _Answer(shown, expression.operations, _wrong(game, expression))
-
-
-def _wrong(game: _Game, expression: _Expression) -> str | None:
-    given, used = Counter(game.numbers), Counter(expression.numbers)
-    if extra := used - given:
-        return f"uses {min(extra)} more often than it is given"
-    if game.use_all and (missing := given - used):
-        return f"does not use {min(missing)}"
-    if expression.value != game.target:
-        return f"equals {_shown(expression.value)}, not {game.target}"
-    return None
-
-
-def _shown(value: Fraction) -> str:
-    """A value for the evidence; Python refuses to print integers of thousands of digits."""
-    return str(value) if max(abs(value.numerator), value.denominator) < 10**MAX_DIGITS else "something else"
-
-
-class _Expression:
-    """An expression read by recursive descent; its depth is bounded, so is the recursion."""
-
-    def __init__(self, text: str) -> None:
-        self._tokens = _tokens(text)
-        self._place = 0
-        self.numbers: list[int] = []
-        self.operations: Counter[Operation] = Counter()
-        self.value = self._sum(0)
-        if self._place < len(self._tokens):
-            raise _Unreadable(f"unexpected {self._tokens[self._place]!r}")
-
-    def _sum(self, depth: int) -> Fraction:
-        value = self._product(depth)
-        while self._next() in ("+", "-"):
-            value = self._apply(value, self._take(), self._product(depth))
-        return value
-
-    def _product(self, depth: int) -> Fraction:
-        value = self._atom(depth)
-        while self._next() in ("*", "/"):
-            value = self._apply(value, self._take(), self._atom(depth))
-        return value
-
-    def _atom(self, depth: int) -> Fraction:
-        token = self._take()
-        if token.isdecimal():
-            self.numbers.append(int(token))
-            return Fraction(int(token))
-        if token != "(":
-            raise _Unreadable(f"unexpected {token!r}")
-        if depth == MAX_DEPTH:
-            raise _Unreadable(f"more than {MAX_DEPTH} parentheses deep")
-        value = self._sum(depth + 1)
-        if self._take() != ")":
-            raise _Unreadable("a parenthesis is not closed")
-        return value
-
-    def _apply(self, left: Fraction, operator: str, right: Fraction) -> Fraction:
-        self.operations[_operation(left, operator, right)] += 1
-        return _result(left, operator, right)
-
-    def _next(self) -> str | None:
-        return self._tokens[self._place] if self._place < len(self._tokens) else None
-
-    def _take(self) -> str:
-        token = self._next()
-        if token is None:
-            raise _Unreadable("it breaks off")
-        self._place += 1
-        return token
-
-
-def _tokens(text: str) -> list[str]:
-    if len(text) > MAX_LENGTH:
-        raise _Unreadable(f"longer than {MAX_LENGTH} characters")
-    text = text.translate(SIGNS)
-    if strange := next((c for c in text if c not in "0123456789+-*/() "), None):
-        raise _Unreadable(f"unexpected {strange!r}")
-    tokens = TOKEN.findall(text)
-    if any(len(token) > MAX_DIGITS for token in tokens):
-        raise _Unreadable(f"a number of more than {MAX_DIGITS} digits")
-    return tokens
-
-
-def _result(left: Fraction, operator: str, right: Fraction) -> Fraction:
-    if operator == "+":
-        return left + right
-    if operator == "-":
-        return left - right
-    return left * right if operator == "*" else left / right
-
-
-def _operation(left: Fraction, operator: str, right: Fraction) -> Operation:
-    if operator in "+*" and right < left:
-        left, right = right, left
-    return operator, left, right
+    return _Answer(shown, expression.operations, misuse(expression, game.numbers, game.target, use_all=game.use_all))
 
 
 # --- the chain
@@ -372,7 +276,7 @@ class _Replay:
         if _written(after) != line[5]:
             return f"what is left is {_written(after)}, not {line[5][:80]}"
         self.path.append(after)
-        self.operations.append(_operation(Fraction(left), line[2], Fraction(right)))
+        self.operations.append(operation(Fraction(left), line[2], Fraction(right)))
         self.done = False
         return None
 
@@ -387,7 +291,7 @@ class _Replay:
 def _is_exact(left: int, operator: str, right: int, result: int) -> bool:
     if operator == "/" and right == 0:
         return False
-    return _result(Fraction(left), operator, Fraction(right)) == result
+    return computed(Fraction(left), operator, Fraction(right)) == result
 
 
 def _written(state: State) -> str:

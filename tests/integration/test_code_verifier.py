@@ -221,9 +221,7 @@ def references(verifier: CodeVerifier, jobs: list[tuple[dict[str, Any], str]]) -
 
     def both(job: tuple[dict[str, Any], str]) -> tuple[Outcome, Outcome]:
         params, source = job
-        stub = verifier.stub(params)
-        assert stub is not None
-        return judged(verifier, params, source).outcome, judged(verifier, params, stub.text).outcome
+        return judged(verifier, params, source).outcome, judged(verifier, params, verifier.stub(params).text).outcome
 
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(both, jobs))

@@ -33,7 +33,9 @@ from factory.types import (
     Verdict,
 )
 from factory.verifiers.base import verdicts
-from factory.verifiers.table import builtin
+from factory.verifiers.countdown import CountdownVerifier
+
+VERIFIERS = {"countdown": CountdownVerifier()}
 
 RIGHT = (Verdict("fake", "1", Aspect.ANSWER, Outcome.PASS, None, "", 0.0),)
 
@@ -43,7 +45,7 @@ def accept(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
 
 
 def judge(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
-    return verdicts(builtin(), problem, attempt)
+    return verdicts(VERIFIERS, problem, attempt)
 
 
 class Fixed:

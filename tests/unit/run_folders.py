@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from factory.config import Recipe, identity_digest, resolved
+from factory.config import Recipe, SandboxConfig, identity_digest, resolved
 from factory.rows import ROLLOUTS, tree_row
 from factory.shards import ShardWriter, commit
 from factory.store import Store
@@ -103,7 +103,7 @@ def searched(asked: Problem, nodes: Iterable[Node]) -> Tree:
 
 def _attempt(asked: Problem, id: int, text: str, counts: bool, cached: int | None) -> Node:
     finished = text != CUT
-    verdicts = build.judge(asked, Attempt((Span(text, Origin.SAMPLED),))) if finished else ()
+    verdicts = build.judge(SandboxConfig(), asked, Attempt((Span(text, Origin.SAMPLED),))) if finished else ()
     state = NodeState.FINISHED if finished else NodeState.TRUNCATED
     return step(id, 0, text, state=state, verdicts=verdicts, counted=counts, cached_tokens=cached)
 

@@ -88,6 +88,15 @@ def test_every_default() -> None:
         "search": {"kind": "best_of_n", "n": 16, "wave": None, "stop_at": None},
         "prune": {"variants": ["full", "pruned"]},
         "budget": {"tokens": None, "seconds": None},
+        "sandbox": {
+            "backend": "auto",
+            "unsafe": False,
+            "slots": 0,
+            "url": "",
+            "token_env": None,
+            "modules": [],
+            "paths": [],
+        },
         "run": {
             "address": None,
             "workers": None,

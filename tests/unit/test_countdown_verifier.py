@@ -9,7 +9,9 @@ from factory.errors import ConfigError
 from factory.sources.games import CountdownSource
 from factory.types import Aspect, Attempt, Check, Origin, Outcome, Problem, Span, Verdict
 from factory.verifiers.base import outcome_of, validate_problem, verdicts
-from factory.verifiers.table import builtin
+from factory.verifiers.countdown import CountdownVerifier
+
+VERIFIERS = {"countdown": CountdownVerifier()}
 
 RIGHT = """try 25 - 12 = 13 left 3 7 13
 dead
@@ -29,7 +31,7 @@ def attempt(chain: str, answer: str) -> str:
 def judged(text: str, **params: object) -> tuple[Verdict, ...]:
     given = {"numbers": [3, 7, 12, 25], "target": 42, **params}
     problem = Problem("00", (), None, (Check("countdown", given),), "test")
-    return verdicts(builtin(), problem, Attempt((Span(text, Origin.SAMPLED),)))
+    return verdicts(VERIFIERS, problem, Attempt((Span(text, Origin.SAMPLED),)))
 
 
 def answer_of(text: str, **params: object) -> Verdict:
@@ -305,7 +307,7 @@ def test_thinking_that_is_not_opened_on_a_line_of_its_own_fails(opening: str) ->
 )
 def test_parameters_that_cannot_work_are_refused_by_name(params: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        builtin()["countdown"].validate(params)
+        VERIFIERS["countdown"].validate(params)
 
 
 def test_trouble_with_the_check_is_unknown_and_never_a_fail() -> None:
@@ -315,15 +317,15 @@ def test_trouble_with_the_check_is_unknown_and_never_a_fail() -> None:
 
 def test_every_generated_problem_accepts_its_own_reference() -> None:
     for problem in CountdownSource(count=20, seed=3):
-        validate_problem(builtin(), problem)
-    attempted = builtin()["countdown"].as_attempt(ANSWER)
+        validate_problem(VERIFIERS, problem)
+    attempted = VERIFIERS["countdown"].as_attempt(ANSWER)
     assert attempted == Attempt((Span(f"answer {ANSWER}", Origin.INJECTED),))
 
 
 def test_the_worst_of_two_checks_counts() -> None:
     checks = tuple(Check("countdown", {"numbers": [3, 7, 12, 25], "target": target}) for target in (42, 41))
     problem = Problem("00", (), None, checks, "test")
-    found = verdicts(builtin(), problem, Attempt((Span(attempt(RIGHT, ANSWER), Origin.SAMPLED),)))
+    found = verdicts(VERIFIERS, problem, Attempt((Span(attempt(RIGHT, ANSWER), Origin.SAMPLED),)))
     assert outcome_of(found, Aspect.ANSWER) is Outcome.FAIL
 
 
@@ -331,10 +333,10 @@ def test_a_chain_that_is_not_judged_has_no_verdict() -> None:
     params = {"numbers": [3, 7], "target": 10, "chain": "none"}
     problem = Problem("00" * 10, (), None, (Check("countdown", params),), "test")
     attempt = Attempt((Span("Adding them gives ten.\nanswer 3 + 7", Origin.SAMPLED),))
-    found = builtin()["countdown"].judge(problem, params, attempt)
+    found = VERIFIERS["countdown"].judge(problem, params, attempt)
     assert [(one.aspect, one.outcome) for one in found] == [(Aspect.ANSWER, Outcome.PASS)]
 
 
 def test_an_unknown_way_to_judge_a_chain_is_refused() -> None:
     with pytest.raises(ConfigError, match="'chain' must be"):
-        builtin()["countdown"].validate({"numbers": [3], "target": 3, "chain": "maybe"})
+        VERIFIERS["countdown"].validate({"numbers": [3], "target": 3, "chain": "maybe"})

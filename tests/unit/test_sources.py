@@ -19,7 +19,9 @@ from factory.sources.files import JsonlSource, ParquetSource
 from factory.sources.games import CountdownSource
 from factory.types import Check, Message, Problem
 from factory.verifiers.base import validate_problem
-from factory.verifiers.table import builtin
+from factory.verifiers.countdown import CountdownVerifier
+
+VERIFIERS = {"countdown": CountdownVerifier()}
 
 CHECK = Check("countdown", {"numbers": [3, 4], "target": 7})
 CHECK_ROW = {"verifier": "countdown", "params": {"numbers": [3, 4], "target": 7}}
@@ -384,7 +386,7 @@ def test_countdown_problems_carry_what_their_check_needs() -> None:
     assert found == list(source)
     assert len({item.id for item in found}) == 5
     for item in found:
-        validate_problem(builtin(), item)
+        validate_problem(VERIFIERS, item)
         numbers, target = item.metadata["numbers"], item.metadata["target"]
         assert item.messages == (Message("user", f"make {target} from {' '.join(map(str, numbers))}"),)
         assert item.checks == (
@@ -459,7 +461,7 @@ class Counted:
 
 
 def valid(item: Problem) -> None:
-    validate_problem(builtin(), item)
+    validate_problem(VERIFIERS, item)
 
 
 def wrong(item: Problem) -> Problem:

@@ -24,6 +24,7 @@ from sandboxes.base import Call, Ending, JudgedOutcome, Language, Program, Retur
 
 Jails = Callable[[Language], Jail]
 """Where programs of a language are run."""
+_NOTHING = {Language.PYTHON: "pass", Language.CPP: "int main() {}", Language.JAVASCRIPT: ";"}
 _SHOWN = 200
 _LIMITS = {Ending.CPU_LIMIT, Ending.WALL_LIMIT, Ending.MEMORY_LIMIT, Ending.OUTPUT_LIMIT}
 
@@ -68,13 +69,11 @@ class CodeVerifier:
         """The program in a fenced block; no model sampled it."""
         return Attempt((Span(f"```\n{reference}\n```", Origin.INJECTED),))
 
-    def stub(self, params: Mapping[str, Any]) -> Attempt | None:
-        """A program that does nothing, which no check may accept; None for languages that have no simple one."""
+    def stub(self, params: Mapping[str, Any]) -> Attempt:
+        """A program that does nothing."""
         check = parameters.read(self.name, CHECK, params, KNOWN)
-        if language_of(check) is not Language.PYTHON:
-            return None
         functions = [f"def {name}(*args, **kwargs):\n    return None\n" for name in names_of(check)]
-        return self.as_attempt("\n".join(functions) or "pass")
+        return self.as_attempt("\n".join(functions) or _NOTHING[language_of(check)])
 
     def _judged(self, check: Calls | Stdio | Tests | Appended, source: str, shown: str) -> Finding:
         results, number, note = self._results(check, source)
