@@ -88,6 +88,30 @@ def check(run: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def verify(
+    file: Annotated[str, typer.Argument(help="JSONL: pred, gold, checks; `-` for standard input.", metavar="FILE")],
+    out: Annotated[str, typer.Option(help="Where verdicts go; `-` for standard output.")] = "-",
+    check: Annotated[
+        str, typer.Option(help="Verifier for lines without checks, with parameters as JSON: math or math:{...}.")
+    ] = "math",
+    backend: Annotated[str, typer.Option(help="Sandbox for what runs programs.")] = "auto",
+    unsafe: Annotated[bool, typer.Option(help="Accept no isolation at all.")] = False,
+) -> None:
+    """Write a verdict for each line of a file of answers, in order."""
+    from pipelines.verify import verify_file
+
+    raise typer.Exit(verify_file(file, out, check, backend, unsafe=unsafe))
+
+
+@app.command()
+def validate(recipe: RecipeFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Try every problem's checks on its own reference, and on an attempt at nothing."""
+    from pipelines.validate import validate_recipe
+
+    raise typer.Exit(validate_recipe(recipe, overrides or [], as_json=as_json))
+
+
+@app.command()
 def stats(run: RunFolder, as_json: AsJson = False) -> None:
     """Show the funnel of a run, its cost, and its yield by difficulty."""
     from pipelines.stats import stats as show_stats

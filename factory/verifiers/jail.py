@@ -7,6 +7,7 @@ VerifierError, which becomes UNKNOWN; so does a run in trouble, by `decided`.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -70,6 +71,7 @@ class Jail:
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
+            atexit.unregister(self.close)
 
     def _wait(self, ask: Callable[[Sandbox], Awaitable[T]]) -> T:
         try:
@@ -99,6 +101,7 @@ class Jail:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                atexit.register(self.close)
                 threading.Thread(target=_serve, args=(self._loop,), name="jail", daemon=True).start()
             return self._loop
 

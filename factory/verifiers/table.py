@@ -5,9 +5,10 @@ from __future__ import annotations
 from factory.verifiers.base import Verifier
 from factory.verifiers.code.verifier import CodeVerifier, Jails
 from factory.verifiers.countdown import CountdownVerifier
+from factory.verifiers.program import ProgramVerifier
 
 
 def builtin(jails: Jails) -> dict[str, Verifier]:
     """A fresh table; a pipeline may add its own. `jails`: where programs of a language are run."""
-    verifiers: tuple[Verifier, ...] = (CodeVerifier(jails), CountdownVerifier())
+    verifiers: tuple[Verifier, ...] = (CodeVerifier(jails), CountdownVerifier(), ProgramVerifier(jails))
     return {verifier.name: verifier for verifier in verifiers}
