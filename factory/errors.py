@@ -53,6 +53,11 @@ class EngineDead(EngineError):
 class VerifierError(FactoryError):
     """A verifier that could not decide; becomes an UNKNOWN verdict, never a FAIL."""
 
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+        """Whether it may do better if it is asked again: something died, rather than that it took too long."""
+
 
 class CorruptShard(FactoryError):
     """A committed shard whose bytes are not what its sidecar says."""

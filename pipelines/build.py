@@ -114,7 +114,19 @@ def _jail(config: SandboxConfig, language: Language) -> Jail:
     here = config.backend if language is Language.PYTHON or config.backend == "remote" else "auto"
     options = Options(config.slots, (*MODULES, *config.modules), tuple(config.paths))
     url, token = (config.url, config.token_env) if here == config.backend else ("", None)
-    return Jail(backend=here, language=language, options=options, unsafe=config.unsafe, url=url, token_variable=token)
+    jail = Jail(backend=here, language=language, options=options, unsafe=config.unsafe, url=url, token_variable=token)
+    _jails.append(jail)
+    return jail
+
+
+_jails: list[Jail] = []
+"""All that were made in this process."""
+
+
+def close_jails() -> None:
+    """End every sandbox, in order. A process that dies without this takes them along."""
+    for jail in _jails:
+        jail.close()
 
 
 def verifier_versions() -> dict[str, str]:

@@ -182,6 +182,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        if "pipelines.build" in sys.modules:
+            from pipelines.build import close_jails
+
+            close_jails()
 
 
 def _fail(error: FactoryError, status: int) -> None:

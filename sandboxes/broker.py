@@ -98,7 +98,14 @@ def ending_of(
         return _BY_REASON["cpu"]
     if number == signal.SIGKILL and not kills_itself:
         return Ending.TROUBLE, "it was killed from outside"
-    return Ending.SIGNALED, signal.Signals(number).name if number in signal.valid_signals() else ""
+    return Ending.SIGNALED, _signal_name(number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
 
 
 _BY_REASON: dict[str | None, tuple[Ending, str]] = {
@@ -113,6 +120,8 @@ _BY_REASON: dict[str | None, tuple[Ending, str]] = {
 
 _OWN_PROCESSES = 8
 """What a control group has room for beside a program's processes: the fork server's, and what ends a run."""
+_LAST_SIGNAL = 31
+"""Above it are real-time signals, which end fewer programs than there are exit statuses of their own up there."""
 _BOUNDED = {"zygote", "landlock"}
 """Backends whose processes have a limit on addresses; JavaScript's engines reserve far more than they use."""
 
@@ -214,7 +223,7 @@ def _tell_inner_status(report: dict[str, Any]) -> bool:
     """Bubblewrap exits, as a shell does, with 128 and the number of the signal that ended what it ran: whether it did.
     The report then has that signal."""
     code = os.WEXITSTATUS(report["status"]) if os.WIFEXITED(report["status"]) else 0
-    if code - 128 not in signal.valid_signals():
+    if not 1 <= code - 128 <= _LAST_SIGNAL:
         return False
     report["status"] = code - 128
     return True
@@ -460,7 +469,7 @@ def bubblewrap_result(run: Run, *, compiled: bool) -> Run:
     if b'"child-pid"' not in run.results:
         said = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         return replace(run, ending=Ending.TROUBLE, detail=f"bubblewrap could not start it: {said}"[:300])
-    return run if compiled else replace(run, ending=Ending.BUILD_FAILED, code=None)
+    return run if compiled else replace(run, ending=Ending.BUILD_FAILED, code=None, signal=None)
 
 
 class Broker:

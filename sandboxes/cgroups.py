@@ -62,10 +62,16 @@ class Parents:
 
     def make(self, name: str) -> Cgroup:
         """Raises OSError where it cannot be made after all."""
-        made = tuple(folder / name for folder in self._folders)
-        for folder in made:
-            folder.mkdir()
-        return Cgroup(made, self._files)
+        made: list[Path] = []
+        for folder in self._folders:
+            try:
+                (folder / name).mkdir()
+            except OSError:
+                for one in made:
+                    one.rmdir()
+                raise
+            made.append(folder / name)
+        return Cgroup(tuple(made), self._files)
 
     def sweep(self) -> None:
         """Remove the groups of processes that are dead, and what is still in them."""
@@ -90,14 +96,14 @@ def find_parents(mounts: Path = _MOUNTS, groups: Path = _GROUPS) -> Parents | No
             for folder in (here, here.parent):
                 if _works((folder,), _VERSION_2):
                     return Parents((folder,), _VERSION_2)
-    folders = tuple(first.values())
+    folders = tuple(dict.fromkeys(first.values()))  # both controllers may be of one hierarchy
     return Parents(folders, _VERSION_1) if len(first) == 2 and _works(folders, _VERSION_1) else None
 
 
 def _own_groups(groups: Path) -> dict[str, str]:
     """This process's group by controller; by "" for version 2."""
-    own = {}
-    for line in groups.read_text().splitlines():
+    own: dict[str, str] = {}
+    for line in groups.read_text().splitlines() if groups.exists() else ():
         _, names, path = line.split(":", 2)
         own.update(dict.fromkeys(names.split(","), path))
     return own
@@ -170,7 +176,11 @@ class Cgroup:
         return 0
 
     def _file(self, name: str) -> Path:
-        return next(folder / name for folder in self._folders if (folder / name).exists())
+        """Raises FileNotFoundError where no hierarchy has it."""
+        found = [folder / name for folder in self._folders if (folder / name).exists()]
+        if not found:
+            raise FileNotFoundError(f"control groups have no {name}")
+        return found[0]
 
     def remove(self, seconds: float = 5.0) -> None:
         """Kill what is in it, and take it away."""
@@ -190,8 +200,10 @@ class Cgroup:
 
 
 def _kill_all(folder: Path) -> None:
-    for pid in (folder / "cgroup.procs").read_text("ascii").split():
+    for pid in map(int, (folder / "cgroup.procs").read_text("ascii").split()):
+        if not pid:
+            continue  # one that this process cannot see; to `kill`, 0 would be its own group
         try:
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass  # it has ended

@@ -220,12 +220,13 @@ def _encode(calls: Sequence[Call]) -> bytes:
 def read_returned(records: bytes, number: int) -> tuple[Returned, ...]:
     """What became of each call, from what a program wrote, which may be anything."""
     found: list[Returned] = []
-    while len(found) < number and len(records) >= LENGTH.size:
-        end = LENGTH.size + LENGTH.unpack_from(records)[0]
-        if end > len(records):
+    start = 0
+    while len(found) < number and len(records) >= start + LENGTH.size:
+        begin = start + LENGTH.size
+        start = begin + LENGTH.unpack_from(records, start)[0]
+        if start > len(records):
             break
-        found.append(_returned(records[LENGTH.size : end]))
-        records = records[end:]
+        found.append(_returned(records[begin:start]))
     return tuple(found) + (Returned(missing=True),) * (number - len(found))
 
 
@@ -248,10 +249,21 @@ def read_judged(candidate: RunResult, tests: RunResult, verdict: bytes) -> Judge
         return JudgedResult(JudgedOutcome.UNJUDGED, trouble.detail, 0, candidate, tests)
     if not tests.ok:
         return JudgedResult(JudgedOutcome.UNJUDGED, f"the tests ended by {tests.ending}", 0, candidate, tests)
-    passed, detail, calls, unjudged = plain.decode(verdict)
-    if unjudged is not None:
-        return JudgedResult(JudgedOutcome.UNJUDGED, unjudged, calls, candidate, tests)
-    return JudgedResult(JudgedOutcome.PASSED if passed else JudgedOutcome.FAILED, detail, calls, candidate, tests)
+    match _said(verdict):
+        case (bool(passed), str(detail), int(calls), None):
+            outcome = JudgedOutcome.PASSED if passed else JudgedOutcome.FAILED
+            return JudgedResult(outcome, detail, calls, candidate, tests)
+        case (bool(), str(), int(calls), str(unjudged)):
+            return JudgedResult(JudgedOutcome.UNJUDGED, unjudged, calls, candidate, tests)
+    return JudgedResult(JudgedOutcome.UNJUDGED, "the tests ended without a verdict", 0, candidate, tests)
+
+
+def _said(verdict: bytes) -> Any:
+    """None where it is no plain data."""
+    try:
+        return plain.decode(verdict)
+    except plain.NotPlain:
+        return None
 
 
 class _Places:

@@ -14,27 +14,26 @@ import struct
 from collections.abc import Iterable
 
 _ALLOWED = """
-0 read 1 write 2 open 3 close 4 stat 5 fstat 6 lstat 7 poll 8 lseek 9 mmap 10 mprotect 11 munmap 12 brk 13 rt_sigaction
-14 rt_sigprocmask 15 rt_sigreturn 17 pread64 18 pwrite64 19 readv 20 writev 21 access 22 pipe 23 select 24 sched_yield
-25 mremap 26 msync 27 mincore 28 madvise 32 dup 33 dup2 34 pause 35 nanosleep 36 getitimer 37 alarm 38 setitimer
-39 getpid 40 sendfile 44 sendto 45 recvfrom 46 sendmsg 47 recvmsg 48 shutdown 51 getsockname 52 getpeername
-54 setsockopt 55 getsockopt 57 fork 58 vfork 59 execve 60 exit 61 wait4 63 uname 73 flock 74 fsync
-75 fdatasync 77 ftruncate 78 getdents 79 getcwd 80 chdir 81 fchdir 82 rename 83 mkdir 84 rmdir 85 creat 86 link
-87 unlink 88 symlink 89 readlink 91 fchmod 95 umask 96 gettimeofday 97 getrlimit 98 getrusage 99 sysinfo 100 times
-102 getuid 104 getgid 107 geteuid 108 getegid 109 setpgid 110 getppid 111 getpgrp 112 setsid 115 getgroups
-118 getresuid 120 getresgid 121 getpgid 124 getsid 125 capget 127 rt_sigpending 128 rt_sigtimedwait
-130 rt_sigsuspend 131 sigaltstack 137 statfs 138 fstatfs 140 getpriority 143 sched_getparam 145 sched_getscheduler
-146 sched_get_priority_max 147 sched_get_priority_min 148 sched_rr_get_interval 157 prctl 158 arch_prctl
-160 setrlimit 162 sync 186 gettid 187 readahead 191 getxattr 192 lgetxattr 193 fgetxattr 194 listxattr 195 llistxattr
-196 flistxattr 201 time 202 futex 204 sched_getaffinity 213 epoll_create 217 getdents64 218 set_tid_address
-219 restart_syscall 221 fadvise64 222 timer_create 223 timer_settime 224 timer_gettime 225 timer_getoverrun
-226 timer_delete 228 clock_gettime 229 clock_getres 230 clock_nanosleep 231 exit_group 232 epoll_wait 233 epoll_ctl
-247 waitid 257 openat 258 mkdirat 262 newfstatat 263 unlinkat 264 renameat 265 linkat 266 symlinkat 267 readlinkat
-269 faccessat 270 pselect6 271 ppoll 273 set_robust_list 274 get_robust_list 275 splice 276 tee 277 sync_file_range
-281 epoll_pwait 283 timerfd_create 284 eventfd 285 fallocate 286 timerfd_settime 287 timerfd_gettime 290 eventfd2
-291 epoll_create1 292 dup3 293 pipe2 295 preadv 296 pwritev 306 syncfs 309 getcpu 316 renameat2 318 getrandom
-326 copy_file_range 327 preadv2 328 pwritev2 329 pkey_mprotect 330 pkey_alloc 331 pkey_free 332 statx
-334 rseq 434 pidfd_open 436 close_range 437 openat2 439 faccessat2 441 epoll_pwait2 449 futex_waitv
+0 read 1 write 2 open 3 close 4 stat 5 fstat 6 lstat 7 poll 8 lseek 9 mmap 10 mprotect 11 munmap 12 brk 13
+rt_sigaction 14 rt_sigprocmask 15 rt_sigreturn 17 pread64 18 pwrite64 19 readv 20 writev 21 access 22 pipe 23 select
+24 sched_yield 25 mremap 26 msync 27 mincore 28 madvise 32 dup 33 dup2 34 pause 35 nanosleep 36 getitimer 37 alarm 38
+setitimer 39 getpid 40 sendfile 44 sendto 45 recvfrom 46 sendmsg 47 recvmsg 48 shutdown 51 getsockname 52 getpeername
+54 setsockopt 55 getsockopt 57 fork 58 vfork 59 execve 60 exit 61 wait4 63 uname 73 flock 74 fsync 75 fdatasync 77
+ftruncate 78 getdents 79 getcwd 80 chdir 81 fchdir 82 rename 83 mkdir 84 rmdir 85 creat 86 link 87 unlink 88 symlink
+89 readlink 91 fchmod 95 umask 96 gettimeofday 97 getrlimit 98 getrusage 99 sysinfo 100 times 102 getuid 104 getgid
+107 geteuid 108 getegid 109 setpgid 110 getppid 111 getpgrp 112 setsid 115 getgroups 118 getresuid 120 getresgid 121
+getpgid 124 getsid 125 capget 127 rt_sigpending 128 rt_sigtimedwait 130 rt_sigsuspend 131 sigaltstack 137 statfs 138
+fstatfs 140 getpriority 143 sched_getparam 145 sched_getscheduler 146 sched_get_priority_max 147
+sched_get_priority_min 148 sched_rr_get_interval 158 arch_prctl 162 sync 186 gettid 187 readahead 191 getxattr 192
+lgetxattr 193 fgetxattr 194 listxattr 195 llistxattr 196 flistxattr 201 time 202 futex 204 sched_getaffinity 213
+epoll_create 217 getdents64 218 set_tid_address 219 restart_syscall 221 fadvise64 222 timer_create 223 timer_settime
+224 timer_gettime 225 timer_getoverrun 226 timer_delete 228 clock_gettime 229 clock_getres 230 clock_nanosleep 231
+exit_group 232 epoll_wait 233 epoll_ctl 247 waitid 257 openat 258 mkdirat 262 newfstatat 263 unlinkat 264 renameat 265
+linkat 266 symlinkat 267 readlinkat 269 faccessat 270 pselect6 271 ppoll 273 set_robust_list 274 get_robust_list 275
+splice 276 tee 277 sync_file_range 281 epoll_pwait 283 timerfd_create 284 eventfd 285 fallocate 286 timerfd_settime
+287 timerfd_gettime 290 eventfd2 291 epoll_create1 292 dup3 293 pipe2 295 preadv 296 pwritev 306 syncfs 309 getcpu 316
+renameat2 318 getrandom 326 copy_file_range 327 preadv2 328 pwritev2 329 pkey_mprotect 330 pkey_alloc 331 pkey_free
+332 statx 334 rseq 434 pidfd_open 436 close_range 437 openat2 439 faccessat2 441 epoll_pwait2 449 futex_waitv
 """
 ALLOWED = frozenset(map(int, _ALLOWED.split()[::2]))
 
@@ -50,13 +49,21 @@ _BY_PATH = {
 """Changes to whatever file a path leads to. Harmless in a jail, which has no file of the host; Landlock does not
 ask."""
 
-_CLONE, _IOCTL, _FCNTL, _SOCKETPAIR, _PRLIMIT, _SETAFFINITY, _UTIMENSAT = 56, 16, 72, 53, 302, 203, 280
+_CLONE, _IOCTL, _FCNTL, _SOCKETPAIR, _SETAFFINITY, _UTIMENSAT = 56, 16, 72, 53, 203, 280
+_PRCTL, _SETRLIMIT, _PRLIMIT = 157, 160, 302
+_TIMERS = {222, 223, 224, 225, 226}
+"""Of POSIX. They send any signal, SIGKILL too, and which one stands behind a pointer."""
+_STRICT = 22
+"""PR_SET_SECCOMP: its strict mode kills a process by SIGKILL, at the process's own wish."""
+_EXIT_SIGNAL = 0xFF
+"""The part of clone's flags that says which signal the child's end sends to its parent."""
 _KILL, _TKILL, _TGKILL, _SIGQUEUE, _TGSIGQUEUE, _PIDFD_SIGNAL = 62, 200, 234, 129, 297, 424
 _NEW_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _FORBIDDEN_IOCTLS = (0x5412, 0x541C, 0x8901, 0x8902)
 """TIOCSTI and TIOCLINUX type into a terminal; FIOSETOWN and SIOCSPGRP have signals sent to others."""
 _FORBIDDEN_FCNTLS = (8, 10, 15)
 """F_SETOWN, F_SETSIG, F_SETOWN_EX: the same."""
+_RLIMIT_CPU = 0
 _AF_UNIX, _SOCK_STREAM, _KINDS_OF_SOCKET = 1, 1, 0xF
 _SIGKILL = 9
 _EPERM, _ENOSYS = 1, 38
@@ -95,9 +102,10 @@ def host_filter(*, scoped: bool) -> bytes:
     conditions = _conditions() | {
         _KILL: _kills_within() if scoped else _kills_only(signal_at=1),
         _TGKILL: _unless(2, (_SIGKILL,)) if scoped else _kills_only(signal_at=2),
-        _UTIMENSAT: _if_equal(1, 0),
+        # By descriptor only: no path, which is a pointer, and a program chooses where it lies.
+        _UTIMENSAT: [_load(1), (_EQUAL, 0, 3, 0), _load_upper(1), (_EQUAL, 0, 1, 0), _ALWAYS, _NEVER],
     }
-    return _assemble(ALLOWED, conditions)
+    return _assemble(ALLOWED - _TIMERS, conditions)
 
 
 def for_process(host: bytes, pid: int) -> bytes:
@@ -133,7 +141,16 @@ def _kills_within() -> list[Instruction]:
 def _conditions() -> dict[int, list[Instruction]]:
     """What follows the number of a call that is allowed with some arguments only."""
     return {
-        _CLONE: [_load(0), (_AND, 0, 0, _NEW_NAMESPACES), (_EQUAL, 0, 1, 0), _ALWAYS, _NEVER],
+        _CLONE: [
+            _load(0),
+            (_AND, 0, 0, _NEW_NAMESPACES),
+            (_EQUAL, 0, 4, 0),
+            _load(0),
+            (_AND, 0, 0, _EXIT_SIGNAL),
+            (_EQUAL, 1, 0, _SIGKILL),
+            _ALWAYS,
+            _NEVER,
+        ],
         _IOCTL: _unless(1, _FORBIDDEN_IOCTLS),
         _FCNTL: _unless(1, _FORBIDDEN_FCNTLS),
         # Half of a pair of datagram sockets can send to any socket that has a name.
@@ -146,14 +163,32 @@ def _conditions() -> dict[int, list[Instruction]]:
             _ALWAYS,
             _NEVER,
         ],
-        _PRLIMIT: _if_equal(0, 0),
+        _PRCTL: _unless(0, (_STRICT,)),
+        # Its own limits only; and not that on processor time, at whose hard end SIGKILL comes.
+        _SETRLIMIT: _unless(0, (_RLIMIT_CPU,)),
+        _PRLIMIT: [
+            _load(0),
+            (_EQUAL, 0, 7, 0),
+            _load(1),
+            (_EQUAL, 0, 4, _RLIMIT_CPU),
+            _load(2),
+            (_EQUAL, 0, 3, 0),
+            _load_upper(2),
+            (_EQUAL, 0, 1, 0),
+            _ALWAYS,
+            _NEVER,
+        ],
         _SETAFFINITY: _if_equal(0, 0),
     }
 
 
 def _load(argument: int) -> Instruction:
-    """The lower half of an argument: none of those looked at has more."""
+    """The lower half of an argument. The kernel itself reads no more of those that are no pointers."""
     return _LOAD, 0, 0, _ARGUMENTS + 8 * argument
+
+
+def _load_upper(argument: int) -> Instruction:
+    return _LOAD, 0, 0, _ARGUMENTS + 8 * argument + 4
 
 
 _ALWAYS: Instruction = (_RETURN, 0, 0, _ALLOW)

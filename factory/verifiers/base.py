@@ -2,7 +2,7 @@
 
 A verifier is a pure function of problem, parameters and text. It may take milliseconds; what takes longer belongs
 in a process of its own, behind the same contract. `verdicts` is the boundary: whatever a verifier raises becomes an
-UNKNOWN verdict that names the trouble, never a FAIL.
+UNKNOWN verdict that names the trouble, never a FAIL; where something died, it is asked once more first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from factory.errors import ConfigError, classify
+from factory.errors import ConfigError, VerifierError, classify
 from factory.types import Aspect, Attempt, Check, Outcome, Problem, Verdict, worst
 
 
@@ -66,7 +66,7 @@ def _apply(verifiers: Verifiers, check: Check, problem: Problem, attempt: Attemp
     verifier = verifiers[check.verifier]
     start = time.perf_counter()
     try:
-        findings = verifier.judge(problem, check.params, attempt)
+        findings = _judged(verifier, check, problem, attempt)
     except Exception as error:  # noqa: BLE001 - whatever a verifier raises is trouble, and trouble is UNKNOWN
         findings = [Finding(aspect, Outcome.UNKNOWN, None, classify(error)) for aspect in verifier.aspects]
     seconds = time.perf_counter() - start
@@ -74,6 +74,16 @@ def _apply(verifiers: Verifiers, check: Check, problem: Problem, attempt: Attemp
         Verdict(verifier.name, verifier.version, f.aspect, f.outcome, f.extracted, f.evidence, seconds)
         for f in findings
     ]
+
+
+def _judged(verifier: Verifier, check: Check, problem: Problem, attempt: Attempt) -> list[Finding]:
+    """Asks once more where something died: a worker that is killed must not cost the attempt."""
+    try:
+        return verifier.judge(problem, check.params, attempt)
+    except VerifierError as error:
+        if not error.passing:
+            raise
+    return verifier.judge(problem, check.params, attempt)
 
 
 def validate_problem(verifiers: Verifiers, problem: Problem) -> None:

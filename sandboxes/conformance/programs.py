@@ -76,7 +76,9 @@ TIME = [
         import resource, signal
         signal.signal(signal.SIGXCPU, signal.SIG_IGN)
         soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+        for limit in ((hard, hard), (1, 1)):
+            try: resource.setrlimit(resource.RLIMIT_CPU, limit)
+            except (OSError, ValueError): pass
         while True: pass
         """,
         _CPU,
@@ -483,6 +485,12 @@ WRITING = [
             attempt('rename ' + path, lambda: os.rename(path, path + '.old'))
             attempt('setxattr ' + path, lambda: os.setxattr(path, 'user.x', b'x'))
         attempt('unlink', lambda: os.unlink(HOST['secret']))
+        libc.mmap.restype = ctypes.c_void_p  # a path at an address whose lower half is zero
+        place = libc.mmap(ctypes.c_void_p(1 << 32), ctypes.c_size_t(4096), 3, 0x100022, -1, ctypes.c_long(0))
+        if place == 1 << 32:
+            path = HOST['secret'].encode() + b'\\0'
+            ctypes.memmove(place, path, len(path))
+            if call(280, -100, place, 0, 0)[0] == 0: escape('utimensat')
         print('held')
         """,
     ),
@@ -551,6 +559,26 @@ PROCESS_WALL = [
         except OSError: pass
         print('held')
         """,
+    ),
+    attack(
+        "kill itself",
+        Claim.PROCESS_WALL,
+        "it cannot: a run that was killed is never its program's doing",
+        """
+        import signal, time
+        attempt('kill', lambda: os.kill(os.getpid(), 9) if os.getpid() > 2 else int('its own namespace'))
+        libc.prctl(22, 1, 0, 0, 0)  # strict seccomp, which kills
+        event = (ctypes.c_int * 16)(0, 0, 9, 0)  # a timer's event: SIGKILL
+        timer = ctypes.c_int(0)
+        if call(222, 1, ctypes.addressof(event), ctypes.addressof(timer))[0] == 0:
+            soon = (ctypes.c_long * 4)(0, 0, 0, 1000)
+            call(223, timer.value, 0, ctypes.addressof(soon), 0)
+        child, _ = call(56, 9, 0, 0, 0, 0)  # a child whose end sends SIGKILL
+        if child == 0: os._exit(0)
+        time.sleep(0.1)
+        print('held')
+        """,
+        Ending.SIGNALED,
     ),
     attack(
         "kill everybody",

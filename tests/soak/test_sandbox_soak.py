@@ -11,7 +11,6 @@ import os
 import platform
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import count, islice
@@ -62,8 +61,8 @@ class Figures:
 
     backend: str = ""
     seconds: float = 0.0
-    runs: Counter[str] = field(default_factory=Counter)
-    attacks: Counter[str] = field(default_factory=Counter)
+    runs: dict[str, int] = field(default_factory=dict)
+    attacks: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
 
@@ -114,6 +113,10 @@ async def honest(sandbox: Sandbox, number: int) -> str | None:
             return None if judged.outcome is JudgedOutcome.PASSED else f"judge: {judged}"
 
 
+def add(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
+
+
 async def soak(pool: Pool, host: Host, runs: int, attacks: list[Case], figures: Figures, every: int) -> None:
     """So many runs by several tasks, with a look between parts of `every`."""
     numbers = count()
@@ -125,8 +128,8 @@ async def soak(pool: Pool, host: Host, runs: int, attacks: list[Case], figures: 
             else:
                 case = attacks[number // 10 % len(attacks)]
                 wrong, kind = await case.ask(pool, host), "attack"
-                figures.attacks[f"{case.claim}: {case.name}"] += 1
-            figures.runs[kind] += 1
+                add(figures.attacks, f"{case.claim}: {case.name}")
+            add(figures.runs, kind)
             if wrong is not None:
                 figures.wrong.append(f"{number}: {wrong[:300]}")
 
@@ -174,7 +177,9 @@ QUICK = [
 
 @pytest.mark.parametrize("backend", ["zygote", "landlock"])
 async def test_a_thousand_runs_leave_nothing(backend: str) -> None:
-    whole(await endure(backend, 1000, QUICK, every=250))
+    figures = await endure(backend, 1000, QUICK, every=250)
+    json.dumps(_told(figures))
+    whole(figures)
 
 
 @pytest.mark.soak

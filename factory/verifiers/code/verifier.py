@@ -229,8 +229,8 @@ def _same_token(left: str, right: str, tolerance: float | None) -> bool:
 def _by_tests(jail: Jail, check: Tests, source: str) -> Iterator[Result]:
     for tests in check.tests:
         judged = jail.judge(Program(source), tests, check.entry_points, check.limits, in_place=check.in_place)
-        _not_starved(judged.candidate)
-        _not_starved(judged.tests)
+        _not_starved(decided(judged.candidate))
+        _not_starved(decided(judged.tests))
         if judged.outcome is JudgedOutcome.UNJUDGED:
             raise VerifierError(judged.detail)
         if judged.outcome is JudgedOutcome.FAILED:
