@@ -6,6 +6,7 @@ Every reader takes time linear in the text, whatever is in it.
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 
 from factory.types import Attempt, Origin
@@ -41,11 +42,15 @@ def is_reference(attempt: Attempt) -> bool:
     return bool(attempt.spans) and all(span.origin is Origin.INJECTED for span in attempt.spans)
 
 
+def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last of all matches, found from the front as any other."""
+    last = deque(pattern.finditer(text), maxlen=1)
+    return last[0] if last else None
+
+
 def last_box(text: str) -> Box | None:
     r"""The last `\boxed{`, up to the brace that closes it. `\{` and `\}` close nothing."""
-    mark = None
-    for mark in BOX.finditer(text):
-        pass
+    mark = last_match(BOX, text)
     if mark is None:
         return None
     depth = 1
@@ -70,4 +75,5 @@ def last_tagged(text: str, tag: str) -> str | None:
 
 def shown(text: str) -> str:
     """The beginning of a text for the evidence: short, quoted and on one line."""
-    return repr(text[:80])
+    quoted = repr(text[:80])
+    return quoted if len(quoted) <= 100 else f"{quoted[:99]}…"

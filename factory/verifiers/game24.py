@@ -5,10 +5,11 @@ whole number, 24 by default).
 
 The answer stands after the last `</think>`, or in the whole text where there is no thinking. It is the last `\boxed{}`;
 where there is none, what follows the last "answer:" on its line (or on the next one that is not blank), or else the
-last "answer is"; where there is neither, the last line that is an expression with an operator. Whole numbers, + - * / and parentheses
-are read into exact fractions, also written × ÷ − · \times \cdot \div \frac{a}{b} and with square brackets; nothing
-else is, no sign before a number either. `= 24` may follow, and then it must be the target. Emphasis, dollar signs, a
-full stop or a check mark around the answer and an `<answer>` tag change nothing.
+last "answer is"; where there is neither, the last line that is an expression with an operator.
+
+Whole numbers, + - * / and parentheses are read into exact fractions, also written × ÷ − · \times \cdot \div \frac{a}{b}
+and with square brackets; nothing else is, no sign before a number either. `= 24` may follow, and then it must be the
+target. Emphasis, dollar signs, a full stop or a check mark around the answer and an `<answer>` tag change nothing.
 
 FAIL: no answer, an unreadable one, a division by zero, a number left out or used too often, another value. Limits on
 length and depth make hostile text a quick FAIL.
@@ -24,7 +25,7 @@ from pydantic import Field, TypeAdapter
 
 from factory.types import Aspect, Attempt, Origin, Outcome, Problem, Span
 from factory.verifiers import params as parameters
-from factory.verifiers.answers import MAX_SHOWN, after_thinking, last_box
+from factory.verifiers.answers import MAX_SHOWN, after_thinking, last_box, last_match
 from factory.verifiers.base import Finding
 from factory.verifiers.expressions import MAX_LENGTH, Expression, Unreadable, misuse
 from factory.verifiers.params import Params
@@ -34,10 +35,11 @@ CUES = (re.compile(r"\banswer(?:\*\*)?(?: is)?:", re.IGNORECASE), re.compile(r"\
 COMMANDS = {
     **dict.fromkeys(("\\times", "\\cdot", "\\ast"), "*"),
     "\\div": "/",
-    **dict.fromkeys(("\\left", "\\right", "\\big", "\\Big", "\\bigl", "\\bigr", "\\displaystyle"), ""),
-    **dict.fromkeys(("\\,", "\\;", "\\:", "\\!", "\\ ", "\\quad", "\\(", "\\)", "\\[", "\\]"), " "),
     **dict.fromkeys(("\\frac", "\\dfrac", "\\tfrac"), "\\frac"),
+    **dict.fromkeys(("\\left", "\\right", "\\big", "\\Big", "\\bigl", "\\bigr", "\\displaystyle", "\\quad"), " "),
+    **dict.fromkeys(("\\,", "\\;", "\\:", "\\!", "\\ ", "\\(", "\\)", "\\[", "\\]", "$", "<answer>", "</answer>"), " "),
 }
+"""What stands for a command; for others, themselves, so that they are unreadable."""
 COMMAND = re.compile(r"\\(?:[a-zA-Z]+|.)|</?answer>|\$")
 SPELLINGS = str.maketrans("[]·⋅", "()**")
 OPERATORS = "+-*/×÷−"
@@ -79,11 +81,17 @@ class Game24Verifier:
         """The expression after "Answer:"; no model sampled it."""
         return Attempt((Span(f"Answer: {reference}", Origin.INJECTED),))
 
+    def stub(self, params: Mapping[str, Any]) -> Attempt:  # noqa: ARG002
+        """No answer."""
+        return Attempt(())
+
 
 def _found(text: str) -> tuple[str, str | None]:
     """By which rule an answer was found, and the answer; or why there is none."""
     if box := last_box(text):
-        return ("in \\boxed", plain(box.content)) if box.content is not None else ("the last \\boxed is not closed", None)
+        if box.content is None:
+            return "the last \\boxed is not closed", None
+        return "in \\boxed", plain(box.content)
     if (after := _after_cue(text)) is not None:
         return "after 'answer'", after
     line = next(_expressions(text), None)
@@ -92,10 +100,7 @@ def _found(text: str) -> tuple[str, str | None]:
 
 def _after_cue(text: str) -> str | None:
     for cue in CUES:
-        last = None
-        for last in cue.finditer(text):
-            pass
-        if last:
+        if last := last_match(cue, text):
             lines = (plain(line) for line in text[last.end() :].split("\n"))
             return next((line for line in lines if line), "")
     return None
@@ -146,7 +151,7 @@ def plain(written: str) -> str:
     """An expression without emphasis and LaTeX; what is too long to be read stays as it is."""
     if len(written) > MAX_LENGTH:
         return written
-    text = COMMAND.sub(lambda found: COMMANDS.get(found[0], found[0] if found[0][0] == "\\" else " "), written)
+    text = COMMAND.sub(lambda found: COMMANDS.get(found[0], found[0]), written)
     return _bare(" ".join(_braces(text).translate(SPELLINGS).split()))
 
 

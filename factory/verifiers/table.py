@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from factory.verifiers.base import Verifier
+from factory.verifiers.choice import ChoiceVerifier
 from factory.verifiers.code.verifier import CodeVerifier, Jails
 from factory.verifiers.countdown import CountdownVerifier
+from factory.verifiers.exact import ExactVerifier
+from factory.verifiers.format import FormatVerifier
+from factory.verifiers.game24 import Game24Verifier
+from factory.verifiers.grid import GridVerifier
 from factory.verifiers.program import ProgramVerifier
 
 
 def builtin(jails: Jails) -> dict[str, Verifier]:
     """A fresh table; a pipeline may add its own. `jails`: where programs of a language are run."""
-    verifiers: tuple[Verifier, ...] = (CodeVerifier(jails), CountdownVerifier(), ProgramVerifier(jails))
+    verifiers: tuple[Verifier, ...] = (
+        ChoiceVerifier(),
+        CodeVerifier(jails),
+        CountdownVerifier(),
+        ExactVerifier(),
+        FormatVerifier(),
+        Game24Verifier(),
+        GridVerifier(),
+        ProgramVerifier(jails),
+    )
     return {verifier.name: verifier for verifier in verifiers}
