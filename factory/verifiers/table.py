@@ -5,6 +5,7 @@ from __future__ import annotations
 from factory.verifiers.base import Verifier
 from factory.verifiers.choice import ChoiceVerifier
 from factory.verifiers.code.verifier import CodeVerifier, Jails
+from factory.verifiers.combined import combinations
 from factory.verifiers.countdown import CountdownVerifier
 from factory.verifiers.exact import ExactVerifier
 from factory.verifiers.format import FormatVerifier
@@ -25,4 +26,6 @@ def builtin(jails: Jails) -> dict[str, Verifier]:
         GridVerifier(),
         ProgramVerifier(jails),
     )
-    return {verifier.name: verifier for verifier in verifiers}
+    table = {verifier.name: verifier for verifier in verifiers}
+    table |= {verifier.name: verifier for verifier in combinations(lambda: table)}
+    return table
