@@ -12,116 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import functools
 import itertools
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from sandboxes import bubblewrap, cgroups, frames, linux, streams
+from sandboxes import bubblewrap, frames, linux, streams
 from sandboxes.base import Ending, Language, Limits, Memory, SandboxError
+from sandboxes.endings import Run, bubblewrap_result, ending_of, tell_inner_status
 from sandboxes.forkserver import Order
-from sandboxes.processes import children, descendants, kill_all
-from sandboxes.servers import Server, ServerDied, Spec, remove
-
-FIRST_USER = 1_600_000_000
-"""Root gives each fork server's programs a user from here on, which no account has."""
-USERS = 64
-"""Fork servers of one broker, at most."""
-LOOK_SECONDS = 0.04
-"""How often a run that lasts is looked at: its output, and its memory where no group limits it."""
-GRACE_SECONDS = 2.0
-"""What a fork server has for ending a run, once it is told to, before it is held for dead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a broker is started with."""
-
-    backend: str
-    slots: int
-    modules: list[str]
-    paths: list[str]
-    """Folders of packages that programs may import from, beside the standard library."""
-
-
-@dataclass(slots=True)
-class Run:
-    """What one process of a program came to."""
-
-    ending: Ending
-    code: int | None = None
-    signal: int | None = None
-    detail: str = ""
-    cpu: float = 0.0
-    wall: float = 0.0
-    starved: bool = False
-    """It was over its time while it waited for a processor, so another try may end otherwise."""
-    stdout: bytes = b""
-    stderr: bytes = b""
-    results: bytes = b""
-
-    def header(self) -> dict[str, Any]:
-        texts = ("stdout", "stderr", "results")
-        return {name: getattr(self, name) for name in self.__slots__ if name not in texts}
-
-
-def ending_of(
-    report: dict[str, Any], limits: Limits, *, kills: int, written: int, kills_itself: bool = False
-) -> tuple[Ending, str]:
-    """How a run ended, and in a line why. `kills`: how often memory ran out; `written`: bytes of its longest output;
-    `kills_itself`: whether the program can send itself SIGKILL, which it cannot behind a fork server's own walls."""
-    if report["trouble"] is not None:
-        return Ending.TROUBLE, report["trouble"]
-    by = _BY_REASON.get(report["stopped"])
-    if by is not None:
-        return by
-    status = report["status"]
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    if written > limits.output_bytes:
-        return _BY_REASON["output"]
-    if not number:
-        return Ending.EXITED, ""
-    if number == signal.SIGKILL and kills:
-        return _BY_REASON["memory"]
-    if number in {signal.SIGKILL, signal.SIGXCPU} and report["cpu"] >= limits.cpu_seconds:
-        return _BY_REASON["cpu"]
-    if number == signal.SIGKILL and not kills_itself:
-        return Ending.TROUBLE, "it was killed from outside"
-    return Ending.SIGNALED, _signal_name(number)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most real-time signals have none
-        return f"signal {number}"
-
-
-_BY_REASON: dict[str | None, tuple[Ending, str]] = {
-    "cpu": (Ending.CPU_LIMIT, "processor time used up"),
-    "wall": (Ending.WALL_LIMIT, "time over"),
-    "memory": (Ending.MEMORY_LIMIT, "memory used up"),
-    "output": (Ending.OUTPUT_LIMIT, "more output than allowed"),
-    "files": (Ending.OUTPUT_LIMIT, "more in files than allowed"),
-    "dismissed": (Ending.EXITED, "ended when the tests had"),
-}
-
+from sandboxes.places import Place, Settings
+from sandboxes.servers import Server, ServerDied
+from sandboxes.watch import GRACE_SECONDS, Watch
 
 _OWN_PROCESSES = 8
 """What a control group has room for beside a program's processes: the fork server's, and what ends a run."""
-_LAST_SIGNAL = 31
-"""Above it are real-time signals, which end fewer programs than there are exit statuses of their own up there."""
 _BOUNDED = {"zygote", "landlock"}
 """Backends whose processes have a limit on addresses; JavaScript's engines reserve far more than they use."""
 
@@ -129,7 +40,7 @@ _BOUNDED = {"zygote", "landlock"}
 class Slot:
     """Where one run happens."""
 
-    def __init__(self, settings: Settings, number: int, place: _Place) -> None:
+    def __init__(self, settings: Settings, number: int, place: Place) -> None:
         self._settings = settings
         self._number = number
         self._place = place
@@ -175,7 +86,7 @@ class Slot:
         takes_results = mode not in {"run", "serve"}
         watched = files[2:] if takes_results else files[2:4]
         number = next(self._runs)
-        watch = _Watch(server, number, limits, watched)
+        watch = Watch(server, number, limits, watched)
         if keep is not None:
             keep(watch.stop)
         try:
@@ -185,7 +96,7 @@ class Slot:
             with watch:
                 report = await server.run(order, [*private, *files[:4]])
             kills = server.group.kills() - kills_before if server.group is not None else 0
-            inside = mode == "execute" and _tell_inner_status(report)
+            inside = mode == "execute" and tell_inner_status(report)
             told = ending_of(report, limits, kills=kills, written=_longest(files), kills_itself=inside)
             return _run_of(report, told, limits, files, watch, takes_results=takes_results)
         except (ServerDied, OSError) as error:
@@ -219,16 +130,6 @@ class Slot:
         )
 
 
-def _tell_inner_status(report: dict[str, Any]) -> bool:
-    """Bubblewrap exits, as a shell does, with 128 and the number of the signal that ended what it ran: whether it did.
-    The report then has that signal."""
-    code = os.WEXITSTATUS(report["status"]) if os.WIFEXITED(report["status"]) else 0
-    if not 1 <= code - 128 <= _LAST_SIGNAL:
-        return False
-    report["status"] = code - 128
-    return True
-
-
 def _longest(files: list[int]) -> int:
     return max(os.fstat(one).st_size for one in files[2:])
 
@@ -238,7 +139,7 @@ def _run_of(
     told: tuple[Ending, str],
     limits: Limits,
     files: list[int],
-    watch: _Watch,
+    watch: Watch,
     *,
     takes_results: bool,
 ) -> Run:
@@ -266,217 +167,11 @@ def _memory_file(content: bytes) -> int:
     return descriptor
 
 
-class _Watch:
-    """Looks at a run from time to time, and has it ended where it goes too far. A run that ends soon is not looked
-    at."""
-
-    def __init__(self, server: Server, run: int, limits: Limits, outputs: Sequence[int]) -> None:
-        self._server = server
-        self._run = run
-        self._limits = limits
-        self._outputs = outputs
-        self._start = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self.starved = False
-
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
-        self._again()
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def stop(self, why: str) -> None:
-        self._server.end_run(self._run, why)
-
-    def _again(self) -> None:
-        left = self._start + self._limits.wall_seconds - time.monotonic()
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, min(LOOK_SECONDS, left)), self._look)
-
-    def _look(self) -> None:
-        reason = self._reason()
-        if reason is None:
-            self._again()
-            return
-        self.stop(reason)
-        self._timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._server.kill)
-
-    def _reason(self) -> str | None:
-        if any(os.fstat(one).st_size > self._limits.output_bytes for one in self._outputs):
-            return "output"
-        if self._server.group is None and self._memory() > self._limits.memory_bytes:
-            return "memory"
-        if self._server.spec.folder and self._too_much_in_files():
-            return "files"
-        if time.monotonic() - self._start >= self._limits.wall_seconds:
-            self.starved = self._waited_for_processor()
-            return "wall"
-        return None
-
-    def _pids(self) -> list[int]:
-        return [self._server.pid] if self._server.pid is not None else []
-
-    def _memory(self) -> int:
-        """Bytes of all its processes beyond what each has from the fork server, and of its output."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        total = sum(os.fstat(one).st_blocks * 512 for one in self._outputs)
-        resting = sum(map(_resident, self._pids()))
-        for pid in descendants(self._pids()):
-            total += max(0, _resident(pid) - resting) * page
-        return total
-
-    def _too_much_in_files(self) -> bool:
-        size = count = 0
-        folders = [Path(self._server.spec.folder)]
-        while folders:
-            try:
-                entries = list(os.scandir(folders.pop()))
-            except OSError:
-                continue  # removed meanwhile, or closed to us
-            for entry in entries:
-                try:
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(Path(entry.path))
-                except OSError:
-                    continue  # removed meanwhile
-                count += 1
-            if size > self._limits.file_bytes or count > self._limits.files + 1:
-                return True
-        return False
-
-    def _waited_for_processor(self) -> bool:
-        """Whether it lacked processor time rather than that it slept: it waited in the queue for a quarter of its
-        time."""
-        waited = sum(_queued(pid) for pid in descendants(self._pids()))
-        return waited > self._limits.wall_seconds / 4
-
-
-def _resident(pid: int) -> int:
-    """Pages in memory; 0 for a process that has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
-def _queued(pid: int) -> float:
-    """Seconds that a process was ready to run and did not."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
-
-
-@functools.cache
-def find_python(user: int | None) -> tuple[str, str]:
-    """An interpreter whose library a user may read, and its prefix: this one, or else the system's.
-
-    None stands for whoever runs this. Raises SandboxError where there is none.
-    """
-    own = getattr(sys, "_base_executable", sys.executable)
-    if user is None or _open_to_all(Path(sys.base_prefix)):
-        return own, str(Path(sys.base_prefix).resolve())
-    for candidate in ("/usr/bin/python3", "/usr/local/bin/python3"):
-        ask = "import sys; print(sys.base_prefix if sys.version_info >= (3, 11) else '')"
-        try:
-            prefix = subprocess.run([candidate, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout
-        except (OSError, subprocess.SubprocessError):
-            continue  # there is none, or it does not run
-        if prefix.strip() and _open_to_all(Path(prefix.strip())):
-            return candidate, str(Path(prefix.strip()).resolve())
-    raise SandboxError(
-        f"other users may not read the Python at {sys.base_prefix}, and there is no other of 3.11 or newer: "
-        "install the system's python3, or do not run as root"
-    )
-
-
-def _open_to_all(folder: Path) -> bool:
-    """Whether any user may go there."""
-    resolved = folder.resolve()
-    return all(one.stat().st_mode & 0o005 == 0o005 for one in (resolved, *resolved.parents))
-
-
-def _sweep_folders() -> None:
-    """Remove what brokers that were killed have left."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{cgroups.PREFIX}-*"):
-        try:
-            mine = folder.lstat().st_uid == os.geteuid()
-        except OSError:
-            continue  # another broker was faster
-        if mine and cgroups.is_abandoned(folder.name):
-            remove(str(folder))
-
-
-class _Place:
-    """What fork servers are made of: groups, folders, users."""
-
-    def __init__(self) -> None:
-        self.parents = cgroups.find_parents()
-        if self.parents is not None:
-            self.parents.sweep()
-        self.name = cgroups.owner_name()
-        _sweep_folders()
-        self._folder = ""
-        self._made: list[Server] = []
-
-    @property
-    def memory(self) -> Memory:
-        return Memory.CGROUP if self.parents is not None else Memory.WATCHED
-
-    def server(self, settings: Settings, slot: int, role: str) -> Server:
-        place = slot * 2 + (role == "tests")
-        group = self.parents.make(f"{self.name}-{place}") if self.parents is not None else None
-        user = FIRST_USER + os.getpid() * USERS + place if os.geteuid() == 0 and settings.backend != "none" else None
-        python, base = find_python(user if settings.backend == "landlock" else None)
-        readable = [base, *settings.paths]
-        folder = "" if settings.backend in {"zygote", "bubblewrap"} else f"{self._own_folder()}/{place}"
-        spec = Spec(settings.backend, folder, user, python, readable, settings.modules, settings.paths)
-        server = Server(spec, group)
-        self._made.append(server)
-        return server
-
-    def kill_orphans(self) -> None:
-        """End what a fork server that was killed has left: this process has become its parent."""
-        self._made = [server for server in self._made if not server.stopped]
-        own = {server.pid for server in self._made}
-
-        def orphans() -> list[int]:
-            return [pid for pid in children(os.getpid()) if pid not in own]
-
-        while orphans():
-            kill_all(lambda: orphans() + descendants(orphans()))
-            for pid in orphans():
-                os.waitpid(pid, 0)
-
-    def _own_folder(self) -> str:
-        if not self._folder:
-            self._folder = tempfile.mkdtemp(prefix=f"{self.name}-")
-            Path(self._folder).chmod(0o711)
-        return self._folder
-
-    def clear(self) -> None:
-        if self._folder:
-            remove(self._folder)
-
-
-def bubblewrap_result(run: Run, *, compiled: bool) -> Run:
-    """What bubblewrap's own words make of a run: it says whether a program was started at all."""
-    if run.ending not in {Ending.EXITED, Ending.SIGNALED}:
-        return run
-    if b'"child-pid"' not in run.results:
-        said = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return replace(run, ending=Ending.TROUBLE, detail=f"bubblewrap could not start it: {said}"[:300])
-    return run if compiled else replace(run, ending=Ending.BUILD_FAILED, code=None, signal=None)
-
-
 class Broker:
     """Takes requests, runs each in a free slot, answers."""
 
     def __init__(self, settings: Settings, answer: Callable[[bytes], None]) -> None:
-        self._place = _Place()
+        self._place = Place()
         self._answer = answer
         self._settings = settings
         self._slots = [Slot(settings, number, self._place) for number in range(settings.slots)]

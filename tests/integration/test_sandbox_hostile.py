@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.broker import find_python
+from sandboxes.places import find_python
 from tests.sandboxed import ROOT, run, user
 
 HOSTILE = ROOT.parent / "shared" / "hostile"

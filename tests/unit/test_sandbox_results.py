@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sandboxes import frames, plain
 from sandboxes.base import Ending, Isolation, JudgedOutcome, Level, Limits, Memory, Returned, RunResult
-from sandboxes.broker import Run, _tell_inner_status, bubblewrap_result, ending_of
 from sandboxes.child import LENGTH
+from sandboxes.endings import Run, bubblewrap_result, ending_of, tell_inner_status
 from sandboxes.pool import _Places, read_judged, read_returned
 
 LIMITS = Limits(cpu_seconds=2.0, output_bytes=1000)
@@ -98,7 +98,7 @@ def test_a_real_time_signal_ends_a_run_as_well(number: int) -> None:
 )
 def test_bubblewraps_status_tells_of_a_signal_inside(status: int, told: bool, then: int) -> None:
     given = report(status)
-    assert _tell_inner_status(given) is told
+    assert tell_inner_status(given) is told
     assert given == report(then)
 
 
