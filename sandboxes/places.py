@@ -17,8 +17,8 @@ from sandboxes.servers import Server, Spec, remove
 
 FIRST_USER = 1_600_000_000
 """Root gives each fork server's programs a user from here on, which no account has."""
-USERS = 64
-"""Fork servers of one broker, at most."""
+USERS = 512
+"""Fork servers of one broker, at most: two a slot. With 22 bits of process numbers, this fits a user's 32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from sandboxes.base import (
     SandboxError,
 )
 from sandboxes.child import LENGTH
+from sandboxes.places import USERS
 from sandboxes.servers import ROOT
 
 LEVELS = {"zygote": Level.JAIL, "bubblewrap": Level.JAIL, "landlock": Level.FILTER, "none": Level.NONE}
@@ -50,6 +51,8 @@ MODULES = (
 out because what is loaded costs every run: `dataclasses` 300 pages of memory, 0.1 ms; `hashlib` half of it."""
 _START = "import sys; sys.path.insert(0, sys.argv.pop()); from sandboxes.broker import main; main()"
 _DEFAULT = Limits()
+MOST_SLOTS = USERS // 2
+"""Of one broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,13 @@ class Options:
     paths: tuple[str, ...] = ()
     """Folders of packages that programs may import from, such as an environment's `site-packages`."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.slots <= MOST_SLOTS:
+            raise SandboxError(f"slots is {self.slots}; it must be from 0 to {MOST_SLOTS}")
+
     @property
     def count(self) -> int:
-        return self.slots or len(os.sched_getaffinity(0))
+        return self.slots or min(MOST_SLOTS, len(os.sched_getaffinity(0)))
 
 
 class _Died(Exception):

@@ -82,6 +82,12 @@ async def test_what_cannot_be_is_refused_in_a_line(backend: str, language: Langu
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("slots", [-1, 257])
+def test_slots_have_bounds(slots: int) -> None:
+    with pytest.raises(SandboxError, match="from 0 to 256"):
+        Options(slots=slots)
+
+
 async def test_an_interpreter_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sandboxes.bubblewrap.tools", lambda: {Language.PYTHON: "/usr/bin/python3"})
     with pytest.raises(SandboxError, match="it runs python here, not javascript"):
