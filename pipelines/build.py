@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
 from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
 from factory.verifiers.jail import Jail
+from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
@@ -105,7 +107,8 @@ def verifiers(sandbox: SandboxConfig) -> Mapping[str, Verifier]:
 @functools.cache
 def _verifiers(sandbox: str) -> Mapping[str, Verifier]:
     config = SandboxConfig.model_validate_json(sandbox)
-    return builtin(functools.cache(functools.partial(_jail, config)))
+    algebra = JailedAlgebra(functools.partial(_algebra_jail, config))
+    return builtin(functools.cache(functools.partial(_jail, config)), algebra)
 
 
 def _jail(config: SandboxConfig, language: Language) -> Jail:
@@ -115,6 +118,14 @@ def _jail(config: SandboxConfig, language: Language) -> Jail:
     options = Options(config.slots, (*MODULES, *config.modules), tuple(config.paths))
     url, token = (config.url, config.token_env) if here == config.backend else ("", None)
     jail = Jail(backend=here, language=language, options=options, unsafe=config.unsafe, url=url, token_variable=token)
+    _jails.append(jail)
+    return jail
+
+
+def _algebra_jail(config: SandboxConfig, options: Options) -> Jail:
+    """For what reads answers, and never runs what a model wrote: on this machine, wherever programs are run."""
+    here = config.backend if config.backend in {"zygote", "landlock", "none"} else "auto"
+    jail = Jail(backend=here, options=replace(options, slots=config.slots), unsafe=config.unsafe)
     _jails.append(jail)
     return jail
 

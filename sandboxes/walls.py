@@ -293,7 +293,7 @@ class Jail(Walls):
         os.chdir("/")
         for path in SYSTEM:
             self._show_system(path)
-        for path in self.readable:
+        for path in sorted(self.readable, key=len):  # what is within a folder that is shown needs nothing more
             if not f"{os.path.realpath(path)}/".startswith("/usr/"):
                 self._show(path)
         self._make_devices()

@@ -11,11 +11,14 @@ from factory.verifiers.exact import ExactVerifier
 from factory.verifiers.format import FormatVerifier
 from factory.verifiers.game24 import Game24Verifier
 from factory.verifiers.grid import GridVerifier
+from factory.verifiers.math.jailed import Algebra
+from factory.verifiers.math.verifier import MathVerifier
 from factory.verifiers.program import ProgramVerifier
 
 
-def builtin(jails: Jails) -> dict[str, Verifier]:
-    """A fresh table; a pipeline may add its own. `jails`: where programs of a language are run."""
+def builtin(jails: Jails, algebra: Algebra | None = None) -> dict[str, Verifier]:
+    """A fresh table; a pipeline may add its own. `jails`: where programs of a language are run; `algebra`: who is asked
+    what exact rules leave open, by default sympy in a sandbox of its own."""
     verifiers: tuple[Verifier, ...] = (
         ChoiceVerifier(),
         CodeVerifier(jails),
@@ -24,6 +27,7 @@ def builtin(jails: Jails) -> dict[str, Verifier]:
         FormatVerifier(),
         Game24Verifier(),
         GridVerifier(),
+        MathVerifier(algebra),
         ProgramVerifier(jails),
     )
     table = {verifier.name: verifier for verifier in verifiers}

@@ -1,4 +1,4 @@
-"""The main job on problems whose answers are programs: workers verify them in sandboxes of their own, and leave none."""
+"""The main job on problems whose answers are programs: workers verify them in sandboxes of their own and leave none."""
 
 from __future__ import annotations
 

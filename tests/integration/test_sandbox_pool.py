@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,21 @@ async def test_a_run_that_waited_for_a_processor_is_tried_again_alone_and_one_th
     with busy_processors():
         starved = await pool.run(Program("while True: pass"), late)
     assert (starved.ending, starved.attempts) == (Ending.WALL_LIMIT, 2), starved
+
+
+@pytest.mark.parametrize("backend", ["zygote", "landlock"])
+async def test_a_folder_is_shown_though_one_within_it_was_named_first(backend: str, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "outer_module.py").write_text("value = 1")
+    (inner / "inner_module.py").write_text("value = 2")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)  # root's programs are another user, who must be able to go there
+    pool = Pool(backend, Options(slots=1, paths=(str(inner), str(tmp_path))))
+    try:
+        await pool.start()
+    except SandboxError as error:
+        pytest.skip(f"this machine has no {backend}: {error}")
+    found = await pool.run(Program("import inner_module, outer_module; print(inner_module.value, outer_module.value)"))
+    await pool.close()
+    assert found.stdout == b"2 1\n", found
