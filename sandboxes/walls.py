@@ -299,7 +299,8 @@ class Jail(Walls):
         self._make_devices()
         self._make_etc()
         os.mkdir(BOX)
-        os.symlink(BOX, "/tmp")  # noqa: S108 - in the jail
+        if not os.path.exists("/tmp"):  # noqa: S108 - in the jail; it is there if a folder within it is shown
+            os.symlink(BOX, "/tmp")  # noqa: S108 - the same
         linux.umount(self._OLD)
         os.rmdir(self._OLD)
         linux.restrict_mounts("/", linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, below=False)
