@@ -11,7 +11,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -67,14 +67,14 @@ class Figures:
     states: list[State] = field(default_factory=list)
 
 
-def look(runs: int) -> State:
+def look(runs: int, others: set[int]) -> State:
+    """`others`: processes below this one that were there before the sandbox."""
     me = os.getpid()
-    pids = [me, *descendants([me])]
-    (broker,) = [pid for pid in children(me) if b"sandboxes.broker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (broker,) = set(children(me)) - others
     servers = descendants([broker])
     return State(
         runs=runs,
-        processes=len(pids),
+        processes=1 + len(servers),
         files=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in [broker, *servers]),
         mounts=sum(len(Path(f"/proc/{pid}/mounts").read_bytes().splitlines()) for pid in [me, *servers]),
         groups=_groups(),
@@ -85,6 +85,11 @@ def look(runs: int) -> State:
             "fork server, the largest": max(map(_mib, servers)),
         },
     )
+
+
+def below() -> set[int]:
+    """Processes below this one."""
+    return set(descendants([os.getpid()]))
 
 
 def _groups() -> int:
@@ -117,7 +122,15 @@ def add(counts: dict[str, int], name: str) -> None:
     counts[name] = counts.get(name, 0) + 1
 
 
-async def soak(pool: Pool, host: Host, runs: int, attacks: list[Case], figures: Figures, every: int) -> None:
+async def soak(
+    pool: Pool,
+    host: Host,
+    runs: int,
+    attacks: list[Case],
+    figures: Figures,
+    look_at: Callable[[int], State],
+    every: int,
+) -> None:
     """So many runs by several tasks, with a look between parts of `every`."""
     numbers = count()
 
@@ -136,26 +149,28 @@ async def soak(pool: Pool, host: Host, runs: int, attacks: list[Case], figures: 
     for done in range(every, runs + 1, every):
         part = islice(numbers, every)
         await asyncio.gather(*(task(part) for _ in range(TASKS)))
-        figures.states.append(look(done))
+        figures.states.append(look_at(done))
 
 
 async def endure(backend: str, runs: int, attacks: list[Case], every: int) -> Figures:
     figures = Figures(backend)
     start = time.monotonic()
+    before = below()
     with planted() as host:
+        others = below()
         pool = Pool(backend, Options())
         try:
             await pool.start()
         except SandboxError as error:
             pytest.skip(f"this machine has no {backend}: {error}")
         await asyncio.gather(*(honest(pool, number) for number in range(12)))  # starts the fork servers for tests
-        figures.states.append(look(0))
-        await soak(pool, host, runs, attacks, figures, every)
+        figures.states.append(look(0, others))
+        await soak(pool, host, runs, attacks, figures, lambda done: look(done, others), every)
         await pool.close()
         touched = host.touched()
     figures.seconds = round(time.monotonic() - start, 1)
     assert touched is None, touched
-    assert not descendants([os.getpid()]), "processes are left"
+    assert not below() - before, "processes are left"
     return figures
 
 
