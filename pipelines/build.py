@@ -82,21 +82,22 @@ def validate(sandbox: SandboxConfig, problem: Problem) -> None:
 
 def dispatchable(sandbox: SandboxConfig, items: Iterable[Problem | BadLine]) -> Iterator[Problem | BadItem]:
     """What cannot be searched, as what dispatch reports: an id and a reason. Looks at every item's checks."""
+    table = verifiers(sandbox)
     for item in items:
         if isinstance(item, BadLine):
             yield BadItem(item.id, f"SourceError: {item.where}: line {item.line}: {item.reason}")
             continue
         try:
-            validate_checks(verifiers(sandbox), item)
+            validate_checks(table, item)
         except ConfigError as error:
             yield BadItem(item.id, classify(error))
         else:
             yield item
 
 
-def judge(sandbox: SandboxConfig, problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
-    """Every check of the problem on an attempt."""
-    return verdicts(verifiers(sandbox), problem, attempt)
+def judge(sandbox: SandboxConfig) -> Callable[[Problem, Attempt], tuple[Verdict, ...]]:
+    """What puts every check of a problem to an attempt; the table is looked up here, not for each attempt."""
+    return functools.partial(verdicts, verifiers(sandbox))
 
 
 def verifiers(sandbox: SandboxConfig) -> Mapping[str, Verifier]:
@@ -239,7 +240,7 @@ def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tool
         render=prompts.render,
         search=search(recipe),
         search_name=recipe.search.kind,
-        judge=functools.partial(judge, recipe.sandbox),
+        judge=judge(recipe.sandbox),
         judge_threads=ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge"),
         policy=policy,
     )

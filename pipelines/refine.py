@@ -7,7 +7,6 @@ Rewriting the dataset card is the switch from one to the other.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -51,7 +50,7 @@ def is_refined(store: Store, prune: PruneConfig) -> bool:
 def refine(store: Store, lease: Lease, prune: PruneConfig, config: dict[str, Any]) -> str:
     """Bring the refinement up to the committed rollouts, and switch the card to it. Returns its digest."""
     name = refinement_digest(prune)
-    judge = functools.partial(build.judge, SandboxConfig.model_validate(config["recipe"]["sandbox"]))
+    judge = build.judge(SandboxConfig.model_validate(config["recipe"]["sandbox"]))
     tables = {table: _Table(store, lease, f"{table}/{name}", identity_digest(config)) for table in TABLES}
     for sidecar in _missing(store, name):
         made = [transcript for tree in _trees(store, sidecar) for transcript in _transcripts(tree, prune, judge)]

@@ -26,7 +26,7 @@ from factory.config import SandboxConfig
 from factory.errors import ConfigError, SourceError, classify
 from factory.sources.base import RowError, to_problem
 from factory.types import Aspect, Attempt, Check, Origin, Outcome, Problem, Span, Verdict, worst
-from factory.verifiers.base import validate_checks
+from factory.verifiers.base import Verifiers, validate_checks, verdicts
 from pipelines import build
 from sandboxes.choose import BACKENDS
 
@@ -53,10 +53,11 @@ class Counts:
 def verify(lines: Iterable[str], out: TextIO, checks: tuple[Check, ...], sandbox: SandboxConfig) -> Counts:
     """Write a verdict for each line."""
     counts = Counts()
+    table = build.verifiers(sandbox)
 
     def judge(line: str) -> dict[str, Any]:
         start = time.perf_counter()
-        return _verdict(line, checks, sandbox) | {"seconds": round(time.perf_counter() - start, 6)}
+        return _verdict(line, checks, table) | {"seconds": round(time.perf_counter() - start, 6)}
 
     for verdict in ordered(judge, (line for line in lines if line.strip())):
         out.write(json.dumps(verdict) + "\n")
@@ -85,13 +86,13 @@ def ordered(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
                 one.cancel()
 
 
-def _verdict(line: str, checks: tuple[Check, ...], sandbox: SandboxConfig) -> dict[str, Any]:
+def _verdict(line: str, checks: tuple[Check, ...], table: Verifiers) -> dict[str, Any]:
     try:
         problem, attempt = _read(line, checks)
-        validate_checks(build.verifiers(sandbox), problem)
+        validate_checks(table, problem)
     except (RowError, ConfigError, ValueError) as error:
         return {"outcome": Outcome.UNKNOWN, "extracted": None, "rule": classify(error), "unreadable": True}
-    return _told(build.judge(sandbox, problem, attempt))
+    return _told(verdicts(table, problem, attempt))
 
 
 def _read(line: str, checks: tuple[Check, ...]) -> tuple[Problem, Attempt]:
@@ -127,8 +128,8 @@ def verify_file(file: str, out: str, check: str, backend: str, *, unsafe: bool) 
     validate_default(checks, sandbox)
     with contextlib.ExitStack() as stack:
         lines = sys.stdin if file == "-" else stack.enter_context(_open(file, "r"))
-        verdicts = sys.stdout if out == "-" else stack.enter_context(_open(out, "w"))
-        counts = verify(lines, verdicts, checks, sandbox)
+        written = sys.stdout if out == "-" else stack.enter_context(_open(out, "w"))
+        counts = verify(lines, written, checks, sandbox)
     told = f"{counts.lines:,} lines: {counts.passed:,} pass, {counts.failed:,} fail, {counts.unknown:,} unknown"
     print(f"{told} ({counts.unreadable:,} unreadable)" if counts.unreadable else told, file=sys.stderr)
     return 1 if counts.unreadable else 0

@@ -12,6 +12,7 @@ the number of files here: they count as memory only.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,12 @@ def handed_over(
     """What a fork server's child needs to execute bubblewrap, and what it hands it in descriptors."""
     source, *files = texts
     line = arguments(Language(work["language"]), work["files"], limits, paths)
-    return {"files": [], "first": FIRST, "program": find(), "arguments": line}, [source, jail_filter(), *files]
+    return {"files": [], "first": FIRST, "program": find(), "arguments": line}, [source, _filter(), *files]
+
+
+@functools.cache
+def _filter() -> bytes:
+    return jail_filter()
 
 
 def arguments(language: Language, files: Sequence[str], limits: Limits, paths: Sequence[str]) -> list[str]:

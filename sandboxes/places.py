@@ -33,13 +33,13 @@ class Settings:
 
 
 @functools.cache
-def find_python(user: int | None) -> tuple[str, str]:
-    """An interpreter whose library a user may read, and its prefix: this one, or else the system's.
+def find_python(*, for_others: bool) -> tuple[str, str]:
+    """An interpreter, and its prefix: this one, or, where other users are to run it and may not, the system's.
 
-    None stands for whoever runs this. Raises SandboxError where there is none.
+    Raises SandboxError where there is none.
     """
     own = getattr(sys, "_base_executable", sys.executable)
-    if user is None or _open_to_all(Path(sys.base_prefix)):
+    if not for_others or _open_to_all(Path(sys.base_prefix)):
         return own, str(Path(sys.base_prefix).resolve())
     for candidate in ("/usr/bin/python3", "/usr/local/bin/python3"):
         ask = "import sys; print(sys.base_prefix if sys.version_info >= (3, 11) else '')"
@@ -92,7 +92,7 @@ class Place:
         place = slot * 2 + (role == "tests")
         group = self.parents.make(f"{self.name}-{place}") if self.parents is not None else None
         user = FIRST_USER + os.getpid() * USERS + place if os.geteuid() == 0 and settings.backend != "none" else None
-        python, base = find_python(user if settings.backend == "landlock" else None)
+        python, base = find_python(for_others=user is not None and settings.backend == "landlock")
         readable = [base, *settings.paths]
         folder = "" if settings.backend in {"zygote", "bubblewrap"} else f"{self._own_folder()}/{place}"
         spec = Spec(settings.backend, folder, user, python, readable, settings.modules, settings.paths)

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from sandboxes.base import SandboxError
+from sandboxes.pool import Options, Pool
+
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN_USER = 12345
 """Nobody's number: root becomes it to see what a plain user can do."""
@@ -71,6 +74,16 @@ def user(name: str) -> User:
         if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
             return User(name, python, become)
     pytest.skip("a plain user finds no Python of 3.11 or newer, or may not read this checkout")
+
+
+async def started(backend: str, options: Options) -> Pool:
+    """A sandbox that runs programs, or skips with the reason why this machine has none of the kind."""
+    pool = Pool(backend, options)
+    try:
+        await pool.start()
+    except SandboxError as error:
+        pytest.skip(f"this machine has no {backend}: {error}")
+    return pool
 
 
 def confined(refused: Sequence[int], command: Sequence[str], python: str) -> list[str]:

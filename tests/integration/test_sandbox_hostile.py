@@ -45,7 +45,7 @@ asyncio.run(main())
 
 def escapes(said: str) -> list[str]:
     """Lines that say so; but the interpreter that runs a program may be read by it, wherever it is."""
-    base = Path(find_python(None)[1])
+    base = Path(find_python(for_others=False)[1])
     own = [str(one) for one in (base, *base.parents)]
     lines = [line for line in said.splitlines() if line.startswith(("ESCAPE", "REACHED-KERNEL"))]
     return [line for line in lines if not (line.startswith("ESCAPE read ") and line.split()[2] in own)]

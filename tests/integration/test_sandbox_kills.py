@@ -12,6 +12,7 @@ import pytest
 from sandboxes.base import Call, Ending, JudgedOutcome, Limits, Program, RunResult, SandboxError
 from sandboxes.pool import Options, Pool
 from sandboxes.processes import children, descendants
+from tests.sandboxed import started
 
 LONG = Limits(cpu_seconds=60.0, wall_seconds=60.0)
 SPIN = "import os\nfor _ in range(3):\n    if os.fork() == 0: break\nwhile True: pass"
@@ -20,11 +21,7 @@ END_SECONDS = 20.0
 
 @pytest.fixture(params=["zygote", "landlock", "bubblewrap"])
 async def pool(request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
-    pool = Pool(request.param, Options(slots=1))
-    try:
-        await pool.start()
-    except SandboxError as error:
-        pytest.skip(f"this machine has no {request.param}: {error}")
+    pool = await started(request.param, Options(slots=1))
     yield pool
     await pool.close()
     assert await gone(os.getpid()), "processes are left"
@@ -101,11 +98,7 @@ async def test_a_kill_is_trouble_and_the_next_run_works(pool: Pool, victim: str)
 @pytest.mark.parametrize("victim", list(VICTIMS))
 @pytest.mark.parametrize("backend", ["zygote", "landlock"])
 async def test_a_killed_call_is_missing_and_a_killed_judgement_is_none(backend: str, victim: str) -> None:
-    pool = Pool(backend, Options(slots=1))
-    try:
-        await pool.start()
-    except SandboxError as error:
-        pytest.skip(f"this machine has no {backend}: {error}")
+    pool = await started(backend, Options(slots=1))
     source = f"def f(n):\n    if n: return n\n    {SPIN.replace(chr(10), chr(10) + '    ')}"
 
     async def calls() -> RunResult:

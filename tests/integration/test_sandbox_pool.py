@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.base import Call, Ending, JudgedOutcome, Limits, Program, SandboxError
+from sandboxes.base import Call, Ending, JudgedOutcome, Limits, Program
 from sandboxes.pool import Options, Pool
+from tests.sandboxed import started
 
 QUICK = Limits(cpu_seconds=1.0, wall_seconds=3.0)
 LIAR = """
@@ -36,11 +37,7 @@ def busy_processors() -> Iterator[None]:
 
 @pytest.fixture(params=["zygote", "landlock"])
 async def pool(request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
-    pool = Pool(request.param, Options(slots=1))
-    try:
-        await pool.start()
-    except SandboxError as error:
-        pytest.skip(f"this machine has no {request.param}: {error}")
+    pool = await started(request.param, Options(slots=1))
     yield pool
     await pool.close()
 
@@ -115,11 +112,7 @@ async def test_a_folder_is_shown_though_one_within_it_was_named_first(backend: s
     (inner / "inner_module.py").write_text("value = 2")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)  # root's programs are another user, who must be able to go there
-    pool = Pool(backend, Options(slots=1, paths=(str(inner), str(tmp_path))))
-    try:
-        await pool.start()
-    except SandboxError as error:
-        pytest.skip(f"this machine has no {backend}: {error}")
+    pool = await started(backend, Options(slots=1, paths=(str(inner), str(tmp_path))))
     found = await pool.run(Program("import inner_module, outer_module; print(inner_module.value, outer_module.value)"))
     await pool.close()
     assert found.stdout == b"2 1\n", found

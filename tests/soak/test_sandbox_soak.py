@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from sandboxes.base import Call, JudgedOutcome, Limits, Program, Sandbox, SandboxError
+from sandboxes.base import Call, JudgedOutcome, Limits, Program, Sandbox
 from sandboxes.cgroups import PREFIX, find_parents
 from sandboxes.conformance.cases import Case
 from sandboxes.conformance.host import Host, planted
@@ -27,7 +27,7 @@ from sandboxes.conformance.programs import ATTACKS
 from sandboxes.plain import same
 from sandboxes.pool import Options, Pool
 from sandboxes.processes import children, descendants
-from tests.sandboxed import ROOT
+from tests.sandboxed import ROOT, started
 
 RESULTS = ROOT / "tests" / "bench" / "results" / "sandbox_soak.json"
 TASKS = 4
@@ -162,11 +162,7 @@ async def endure(backend: str, runs: int, attacks: list[Case], every: int) -> Fi
     before = below()
     with planted() as host:
         others = below()
-        pool = Pool(backend, Options())
-        try:
-            await pool.start()
-        except SandboxError as error:
-            pytest.skip(f"this machine has no {backend}: {error}")
+        pool = await started(backend, Options())
         await asyncio.gather(*(honest(pool, number) for number in range(12)))  # starts the fork servers for tests
         figures.states.append(look(0, others))
         await soak(pool, host, runs, attacks, figures, lambda done: look(done, others), every)

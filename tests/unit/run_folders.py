@@ -103,7 +103,7 @@ def searched(asked: Problem, nodes: Iterable[Node]) -> Tree:
 
 def _attempt(asked: Problem, id: int, text: str, counts: bool, cached: int | None) -> Node:
     finished = text != CUT
-    verdicts = build.judge(SandboxConfig(), asked, Attempt((Span(text, Origin.SAMPLED),))) if finished else ()
+    verdicts = build.judge(SandboxConfig())(asked, Attempt((Span(text, Origin.SAMPLED),))) if finished else ()
     state = NodeState.FINISHED if finished else NodeState.TRUNCATED
     return step(id, 0, text, state=state, verdicts=verdicts, counted=counts, cached_tokens=cached)
 
