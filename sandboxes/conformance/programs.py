@@ -53,7 +53,6 @@ TIME = [
         """,
         _CPU,
         cpu_seconds=0.3,
-        wall_seconds=4.0,
     ),
     attack(
         "stop",
