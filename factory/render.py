@@ -25,10 +25,26 @@ TURN_START, TURN_NAMED = "\x02", "\x03"
 """Characters around the role of each turn of a plain prompt; no text that people write contains them."""
 
 
+MARK = "\x04said\x04"
+"""Stands for what the assistant said, where only what a template puts after it is wanted."""
+
+
 class Renderer(Protocol):
     """Makes the prompt that a problem's tree starts from."""
 
     def render(self, messages: Sequence[Message]) -> Prompt: ...
+
+    def encode(self, text: str) -> tuple[int, ...] | None:
+        """Ids of a text that a rule puts into the assistant's turn; None where the engine takes text."""
+        ...
+
+    def turn(self, text: str) -> tuple[int, ...] | None:
+        """Ids that end the assistant's turn, say `text` as the user, and begin the assistant's again."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """What sampled ids spell, as the engine does it."""
+        ...
 
 
 def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:
@@ -47,6 +63,15 @@ class MessageRenderer:
     def render(self, messages: Sequence[Message]) -> Prompt:
         return Prompt(with_system(messages, self._system))
 
+    def encode(self, text: str) -> None:  # noqa: ARG002
+        return None
+
+    def turn(self, text: str) -> None:  # noqa: ARG002
+        return None
+
+    def decode(self, token_ids: Sequence[int]) -> str:  # noqa: ARG002
+        raise ConfigError("the engine's server keeps its tokenizer to itself")
+
 
 class PlainRenderer:
     """The scripted engine's layout: each character is a token, and its code point the token's id."""
@@ -56,9 +81,21 @@ class PlainRenderer:
 
     def render(self, messages: Sequence[Message]) -> Prompt:
         full = with_system(messages, self._system)
-        turns = [f"{TURN_START}{message.role}{TURN_NAMED}{message.content}" for message in full]
-        text = "".join(turns) + f"{TURN_START}assistant{TURN_NAMED}"
-        return Prompt(full, tuple(map(ord, text)))
+        turns = [_plain_turn(message.role, message.content) for message in full]
+        return Prompt(full, self.encode("".join(turns) + _plain_turn("assistant", "")))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def turn(self, text: str) -> tuple[int, ...]:
+        return self.encode(_plain_turn("user", text) + _plain_turn("assistant", ""))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return "".join(map(chr, token_ids))
+
+
+def _plain_turn(role: str, content: str) -> str:
+    return f"{TURN_START}{role}{TURN_NAMED}{content}"
 
 
 class TemplateRenderer:
@@ -90,15 +127,32 @@ class TemplateRenderer:
     def render(self, messages: Sequence[Message]) -> Prompt:
         self.load()
         full = with_system(messages, self._system)
-        turns = [{"role": message.role, "content": message.content} for message in full]
+        return Prompt(full, self.encode(self._text(full)))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        self.load()
         # One at a time: the tokenizer's Rust core may not be borrowed by two threads while its options are set.
         with self._lock:
-            ids = self._tokenizer.encode(self._text(turns), add_special_tokens=False)
-        return Prompt(full, tuple(ids))
+            return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _text(self, turns: list[dict[str, str]]) -> str:
+    def turn(self, text: str) -> tuple[int, ...]:
+        """Raises ConfigError for a template that does not keep an earlier turn of the assistant as it is."""
+        self.load()
+        asked, said = Message("user", "?"), Message("assistant", MARK)
+        _, found, rest = self._text([asked, said, Message("user", text)]).rpartition(MARK)
+        if not found:
+            raise ConfigError(f"the chat template of {self._model!r} leaves out what the assistant said before")
+        return self.encode(rest)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        self.load()
+        with self._lock:
+            return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def _text(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError
 
+        turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
             text = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=True, **self._template_args

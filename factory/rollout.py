@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from factory.engines.base import Engine, Prompt, Request, path_ids
 from factory.errors import FactoryError
+from factory.render import Renderer
+from factory.scorers.base import Scorer
 from factory.search.base import Ending, Expansion, Grown, Search, SearchFactory, Wants
 from factory.types import (
     ROOT,
@@ -35,7 +39,7 @@ from factory.types import (
     StopReason,
     Tree,
     Verdict,
-    spans_of,
+    attempt_of,
 )
 
 
@@ -46,13 +50,32 @@ class SearchContractError(FactoryError):
 class Load:
     """Generations that rollouts wait for, and an event for whoever keeps the engine full."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.outstanding = 0
         self.changed = asyncio.Event()
+        self._clock = clock
+        self._since = clock()
+        self._shared = 0.0
 
     def add(self, change: int) -> None:
+        self._advance()
         self.outstanding += change
         self.changed.set()
+
+    def shared(self) -> float:
+        """Seconds so far of what one of the requests in flight had of the engine, all having equal parts of it.
+
+        The difference between two readings is the share of a request that was in flight between them; the shares of
+        all requests add up to the time in which there were any.
+        """
+        self._advance()
+        return self._shared
+
+    def _advance(self) -> None:
+        now = self._clock()
+        if self.outstanding:
+            self._shared += (now - self._since) / self.outstanding
+        self._since = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +83,14 @@ class Tools:
     """What rollouts of one worker share."""
 
     engine: Engine
-    render: Callable[[tuple[Message, ...]], Prompt]
+    renderer: Renderer
     search: SearchFactory
     search_name: str
     judge: Callable[[Problem, Attempt], tuple[Verdict, ...]]
     judge_threads: Executor
     policy: Policy
+    scorer: Scorer | None = None
+    """Needed by searches that ask for scores."""
     load: Load = field(default_factory=Load)
 
 
@@ -73,14 +98,16 @@ class Rollout:
     """One problem's search while it runs. `run` is awaited once; `snapshot` may be called at any time."""
 
     def __init__(self, problem: Problem, tools: Tools, recorded: Iterable[Node] = (), tries: int = 1) -> None:
+        """`recorded`: nodes of an open tree, in the order of its snapshot."""
         self._problem = problem
         self._tools = tools
         self._recorded = {node.id: node for node in recorded}
         self._tries = tries
-        self._nodes: dict[int, Node] = {}
-        self._unjudged: dict[int, Node] = {}
+        self._nodes: dict[int, Node] = {}  # in the order in which the search was sent them
+        self._unsent: dict[int, Node] = {}  # paid for, and not yet judged or scored
         self._tasks: dict[asyncio.Task[Node], Expansion] = {}
-        self._ready: list[Grown] = []
+        self._ready: deque[Grown] = deque()
+        self._replayed: dict[int, Grown] = {}
         self._last_id = 0
         self._started = time.perf_counter()
 
@@ -90,7 +117,7 @@ class Rollout:
 
     async def run(self) -> Tree:
         """Drive the search to its end. Raises what the engine raises, after ending every other generation."""
-        prompt = self._tools.render(self._problem.messages)
+        prompt = self._tools.renderer.render(self._problem.messages)
         search = self._tools.search(self._problem)
         try:
             ending = await self._drive(search, prompt)
@@ -101,8 +128,12 @@ class Rollout:
 
     def snapshot(self, error: str | None = None) -> Tree:
         """The tree as it is now: open, or, given an error, closed by it."""
-        stop = StopReason.ERROR if error is not None else None
-        return self._tree(stop, error, self._recorded | self._unjudged | self._nodes)
+        came = {one.node.id: one.node for one in self._ready if one.node is not None}
+        nodes = self._nodes | came | self._unsent
+        nodes |= {id: node for id, node in self._recorded.items() if id not in nodes}
+        if error is None:
+            return self._tree(None, None, nodes.values())
+        return self._tree(StopReason.ERROR, error, _by_id(nodes.values()))
 
     async def _drive(self, search: Search, prompt: Prompt) -> Ending:
         ending: object = None
@@ -110,7 +141,7 @@ class Rollout:
             wants = next(search)
             while True:
                 self._obey(wants, prompt)
-                wants = search.send(await self._next())
+                wants = search.send((await self._next(),))
         except StopIteration as stop:
             ending = stop.value
         if not isinstance(ending, Ending):
@@ -127,10 +158,10 @@ class Rollout:
             recorded = self._recorded.get(expansion.id)
             if recorded is None or recorded.parent != expansion.parent:
                 self._begin(expansion, self._grow(expansion, prompt))
-            elif recorded.state is NodeState.FINISHED and not recorded.verdicts:
-                self._begin(expansion, self._judged(recorded))
+            elif _is_unfinished(recorded, expansion):
+                self._begin(expansion, self._completed(recorded, expansion))
             else:
-                self._keep(recorded, expansion)
+                self._replayed[expansion.id] = Grown(expansion, recorded)
 
     def _begin(self, expansion: Expansion, work: Coroutine[None, None, Node]) -> None:
         self._tasks[asyncio.create_task(work)] = expansion
@@ -140,54 +171,93 @@ class Rollout:
         if expansion.id != self._last_id + 1:
             raise SearchContractError(f"expansion {expansion.id} follows {self._last_id}")
         self._last_id = expansion.id
+        if expansion.parent == ROOT:
+            return
         parent = self._nodes.get(expansion.parent)
-        if expansion.parent != ROOT and (parent is None or parent.state is not NodeState.OPEN):
+        states = {NodeState.OPEN} if expansion.inject is None else {NodeState.OPEN, NodeState.FINISHED}
+        if parent is None or parent.state not in states:
             raise SearchContractError(f"expansion {expansion.id} extends {expansion.parent}, which is not an open node")
 
-    async def _next(self) -> tuple[Grown, ...]:
-        """All that has come back since; waits for the first."""
+    async def _next(self) -> Grown:
+        """What comes back next, one at a time, so that the order of a tree's nodes is all that a replay needs."""
+        grown = self._next_replayed() or await self._next_ready()
+        if grown.node is not None:
+            self._nodes[grown.node.id] = grown.node
+        return grown
+
+    def _next_replayed(self) -> Grown | None:
+        """Of the recorded nodes that the search has asked for, the one that came back first."""
+        if not self._replayed:
+            return None
+        return self._replayed.pop(next(id for id in self._recorded if id in self._replayed))
+
+    async def _next_ready(self) -> Grown:
         if not self._ready:
             if not self._tasks:
                 raise SearchContractError("the search waits, but nothing is outstanding")
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-            # In the order of submission, so that one set of answers is one replay, whatever the event loop did.
+            # In the order of submission, so that one set of answers gives one tree, whatever the event loop did.
             for task in sorted(done, key=lambda task: self._tasks[task].id):
                 self._collect(task)
-        ready, self._ready = tuple(self._ready), []
-        return ready
+        return self._ready.popleft()
 
     def _collect(self, task: asyncio.Task[Node]) -> None:
         expansion = self._tasks.pop(task)
         self._tools.load.add(-1)
-        if task.cancelled():
-            self._ready.append(Grown(expansion, None))
-        else:
-            self._keep(task.result(), expansion)
-
-    def _keep(self, node: Node, expansion: Expansion) -> None:
-        self._nodes[node.id] = node
-        self._ready.append(Grown(expansion, node))
+        self._ready.append(Grown(expansion, None if task.cancelled() else task.result()))
 
     async def _grow(self, expansion: Expansion, prompt: Prompt) -> Node:
         path = self._path(expansion.parent)
-        policy = self._tools.policy.sampling
-        limit = policy.max_tokens if expansion.max_tokens is None else expansion.max_tokens
+        if expansion.inject is not None:
+            return _injected(expansion, expansion.inject, path, self._tools.renderer)
+        before = extended(prompt, path)
+        room = self._room(before, path)
+        limit = room if expansion.max_tokens is None else min(room, expansion.max_tokens)
+        if limit < 1:
+            return _no_room(expansion)
         request = Request(
-            sampling=replace(policy, max_tokens=limit),
+            sampling=replace(self._tools.policy.sampling, max_tokens=limit),
             stop=expansion.stop,
             key=f"{self._problem.id}/{expansion.id}",
         )
-        grown = await self._tools.engine.generate(extended(prompt, path), request)
-        node = _node(expansion, grown)
-        return await self._judged(node) if node.state is NodeState.FINISHED else node
+        since = self._tools.load.shared()
+        grown = await self._tools.engine.generate(before, request)
+        node = _node(expansion, grown, cut=limit == room, renderer=self._tools.renderer)
+        node = replace(node, engine_seconds=self._tools.load.shared() - since)
+        return await self._completed(node, expansion)
 
-    async def _judged(self, node: Node) -> Node:
-        self._unjudged[node.id] = node  # it is paid for: a cancellation while it is judged must not lose it
-        attempt = Attempt(spans_of([*self._path(node.parent), node]))
+    def _room(self, prompt: Prompt, path: list[Node]) -> int:
+        """Tokens that the assistant's turn may still have: those that the policy allows, and that the engine holds."""
+        turn = [node for node in path[_turn_start(path) :] if node.origin is Origin.SAMPLED]
+        room = self._tools.policy.sampling.max_tokens - sum(_length(node) for node in turn)
+        context = self._tools.engine.capabilities.max_context
+        if context is None or prompt.token_ids is None or not path:
+            return room  # without a path, an engine's own error tells of a prompt that is too long
+        return min(room, context - len(prompt.token_ids))
+
+    async def _completed(self, node: Node, expansion: Expansion) -> Node:
+        """With verdicts where it is finished, with a score where the search asked for one."""
+        if not _is_unfinished(node, expansion):
+            return node
+        self._unsent[node.id] = node  # it is paid for: a cancellation meanwhile must not lose it
+        path = [*self._path(node.parent), node]
+        complete = await (self._judged(path) if node.state is NodeState.FINISHED else self._scored(path))
+        del self._unsent[node.id]
+        return complete
+
+    async def _judged(self, path: list[Node]) -> Node:
+        tools = self._tools
         loop = asyncio.get_running_loop()
-        verdicts = await loop.run_in_executor(self._tools.judge_threads, self._tools.judge, self._problem, attempt)
-        del self._unjudged[node.id]
-        return replace(node, verdicts=verdicts)
+        verdicts = await loop.run_in_executor(tools.judge_threads, tools.judge, self._problem, attempt_of(path))
+        return replace(path[-1], verdicts=verdicts)
+
+    async def _scored(self, path: list[Node]) -> Node:
+        if self._tools.scorer is None:
+            raise SearchContractError(f"{self._tools.search_name} asks for scores, and the run has no scorer")
+        since = self._tools.load.shared()
+        score = await self._tools.scorer.score(self._problem, path)
+        seconds = path[-1].engine_seconds + self._tools.load.shared() - since
+        return replace(path[-1], score=score.value, scoring=score.scoring, engine_seconds=seconds)
 
     def _path(self, leaf: int) -> list[Node]:
         path: list[Node] = []
@@ -205,9 +275,9 @@ class Rollout:
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         finally:  # also when this is cancelled in its turn
-            for task in self._tasks:
+            for task, expansion in self._tasks.items():
                 if task.done() and not task.cancelled() and task.exception() is None:
-                    self._nodes[task.result().id] = task.result()
+                    self._ready.append(Grown(expansion, task.result()))
             self._tools.load.add(-len(self._tasks))
             self._tasks.clear()
 
@@ -216,32 +286,63 @@ class Rollout:
             id: replace(node, counted=id in ending.counted or node.state is NodeState.OPEN)
             for id, node in self._nodes.items()
         }
-        # Paid for, but not asked for by this replay or cancelled while they were judged: they stay, uncounted.
-        for id, node in sorted((self._recorded | self._unjudged).items()):
-            if id not in nodes and (node.parent == ROOT or node.parent in nodes):
-                nodes[id] = replace(node, counted=False)
-        return self._tree(ending.stop, None, nodes)
+        # Paid for, but not asked for by this replay, cancelled while they were judged, or too late: they stay.
+        for node in _by_id(self.snapshot().nodes):
+            if node.id not in nodes and (node.parent == ROOT or node.parent in nodes):
+                nodes[node.id] = replace(node, counted=False)
+        return self._tree(ending.stop, None, _by_id(nodes.values()))
 
-    def _tree(self, stop: StopReason | None, error: str | None, nodes: dict[int, Node]) -> Tree:
-        ordered = tuple(nodes[id] for id in sorted(nodes))
+    def _tree(self, stop: StopReason | None, error: str | None, nodes: Iterable[Node]) -> Tree:
+        kept = tuple(nodes)
         return Tree(
             problem=self._problem,
             policy=self._tools.policy,
             search=self._tools.search_name,
-            nodes=ordered,
+            nodes=kept,
             stop=stop,
             error=error,
             tries=self._tries,
-            cost=_cost(ordered, self._last_id, time.perf_counter() - self._started),
+            cost=_cost(kept, self._last_id, time.perf_counter() - self._started),
         )
 
 
-def extended(prompt: Prompt, path: list[Node]) -> Prompt:
-    """The prompt followed by a path: by token ids where the engine made them, by text otherwise."""
+def extended(prompt: Prompt, path: Sequence[Node]) -> Prompt:
+    """The prompt followed by a path: by token ids where the engine made them, by messages and text otherwise."""
     if not path:
         return prompt
-    text = prompt.prefix + "".join(node.text for node in path)
-    return replace(prompt, token_ids=path_ids(prompt, [node.token_ids for node in path]), prefix=text)
+    start = _turn_start(path)
+    turns = [Message(role, "".join(node.text for node in nodes)) for role, nodes in groupby(path[:start], _role)]
+    return replace(
+        prompt,
+        messages=(*prompt.messages, *turns),
+        token_ids=path_ids(prompt, [node.token_ids for node in path]),
+        prefix="".join(node.text for node in path[start:]),
+    )
+
+
+def _role(node: Node) -> str:
+    return node.role
+
+
+def _turn_start(path: Sequence[Node]) -> int:
+    """Where the assistant's present turn begins in a path."""
+    others = [place for place, node in enumerate(path) if node.role != "assistant"]
+    return others[-1] + 1 if others else 0
+
+
+def _by_id(nodes: Iterable[Node]) -> list[Node]:
+    return sorted(nodes, key=lambda node: node.id)
+
+
+def _length(node: Node) -> int:
+    return node.generated_tokens if node.token_ids is None else len(node.token_ids)
+
+
+def _is_unfinished(node: Node, expansion: Expansion) -> bool:
+    """Whether a node lacks its verdicts, or the score that its search asked for."""
+    if node.state is NodeState.FINISHED:
+        return not node.verdicts
+    return node.state is NodeState.OPEN and expansion.score and node.score is None
 
 
 _STATES = {
@@ -251,17 +352,23 @@ _STATES = {
 }
 
 
-def _node(expansion: Expansion, grown: Generation) -> Node:
-    # A limit that the search itself set ends a step; only the policy's own limit truncates an attempt.
-    step = grown.finish is FinishReason.LENGTH and expansion.max_tokens is not None
+def _node(expansion: Expansion, grown: Generation, *, cut: bool, renderer: Renderer) -> Node:
+    """`cut`: the limit was that of the whole turn, which truncates it; any other only ends a step."""
+    state = _STATES[grown.finish]
+    if grown.finish is FinishReason.LENGTH and not cut:
+        state = NodeState.OPEN
+    text, ids = grown.text, grown.token_ids
+    if grown.finish is not FinishReason.LENGTH and _size(grown) < expansion.min_tokens:
+        state = NodeState.OPEN
+        text, ids = _without_end(text, ids, expansion.stop, renderer)
     return Node(
         id=expansion.id,
         parent=expansion.parent,
-        text=grown.text.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text, and no table holds it
-        token_ids=grown.token_ids,
-        logprobs=grown.logprobs,
+        text=text.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text, and no table holds it
+        token_ids=ids,
+        logprobs=None if grown.logprobs is None or ids is None else grown.logprobs[: len(ids)],
         origin=Origin.SAMPLED,
-        state=NodeState.OPEN if step else _STATES[grown.finish],
+        state=state,
         score=None,
         verdicts=(),
         counted=True,
@@ -272,12 +379,80 @@ def _node(expansion: Expansion, grown: Generation) -> Node:
     )
 
 
-def _cost(nodes: tuple[Node, ...], submitted: int, seconds: float) -> Cost:
+def _size(grown: Generation) -> int:
+    return grown.generated_tokens if grown.token_ids is None else len(grown.token_ids)
+
+
+def _without_end(
+    text: str, ids: tuple[int, ...] | None, stop: tuple[str, ...], renderer: Renderer
+) -> tuple[str, tuple[int, ...] | None]:
+    """What stands before the stop string that ended a generation, in whole tokens; all of it where none did."""
+    places = [place for one in stop if (place := text.rfind(one)) >= 0]
+    if not places:
+        return text, ids
+    if ids is None:
+        return text[: min(places)], None
+    length = len(ids)
+    while length and any(one in renderer.decode(ids[:length]) for one in stop):
+        length -= 1
+    spelled = renderer.decode(ids[:length])
+    # The text of ids on their own may lack the space that they begin with behind a prompt.
+    return (f" {spelled}" if text.startswith(f" {spelled}") else spelled), ids[:length]
+
+
+def _injected(expansion: Expansion, text: str, path: Sequence[Node], renderer: Renderer) -> Node:
+    """A rule's text as a node that costs nothing."""
+    is_turn = bool(path) and path[-1].state is NodeState.FINISHED
+    return replace(
+        _no_room(expansion),
+        text=text,
+        token_ids=renderer.turn(text) if is_turn else renderer.encode(text),
+        origin=Origin.INJECTED,
+        role="user" if is_turn else "assistant",
+        state=NodeState.OPEN,
+    )
+
+
+def _no_room(expansion: Expansion) -> Node:
+    """An attempt that was cut before its first token."""
+    return Node(
+        id=expansion.id,
+        parent=expansion.parent,
+        text="",
+        token_ids=(),
+        logprobs=None,
+        origin=Origin.SAMPLED,
+        state=NodeState.TRUNCATED,
+        score=None,
+        verdicts=(),
+        counted=True,
+        generated_tokens=0,
+        prompt_tokens=0,
+        cached_tokens=None,
+        seconds=0.0,
+    )
+
+
+def _cost(nodes: Sequence[Node], submitted: int, seconds: float) -> Cost:
     cached = [node.cached_tokens for node in nodes if node.cached_tokens is not None]
+    scoring = [node.scoring for node in nodes if node.scoring is not None]
     return Cost(
         generations=submitted,
         generated_tokens=sum(node.generated_tokens for node in nodes),
+        sequential_tokens=_longest(nodes),
         prompt_tokens=sum(node.prompt_tokens for node in nodes),
         cached_tokens=sum(cached) if cached else None,
+        scoring_generated_tokens=sum(one.generated_tokens for one in scoring),
+        scoring_prompt_tokens=sum(one.prompt_tokens for one in scoring),
+        engine_seconds=sum(node.engine_seconds for node in nodes),
         wall_seconds=seconds,
     )
+
+
+def _longest(nodes: Sequence[Node]) -> int:
+    """The most tokens, guesses included, that had to be generated one after the other."""
+    reached = {ROOT: 0}
+    for node in nodes:  # parents come before children
+        guess = 0 if node.scoring is None else node.scoring.generated_tokens
+        reached[node.id] = reached.get(node.parent, 0) + node.generated_tokens + guess
+    return max(reached.values())

@@ -34,6 +34,7 @@ from factory.types import (
     Problem,
     Removal,
     Sampling,
+    Scoring,
     Span,
     StopReason,
     Transcript,
@@ -44,7 +45,7 @@ from factory.types import (
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a schema changes; the golden files in the tests hold the present one."""
 VALIDATION_ONE_IN = 50
 """One problem in so many is in the validation split."""
@@ -64,7 +65,7 @@ def _schema(table: str, columns: Iterable[pa.Field]) -> pa.Schema:
 _TEXT, _COUNT, _SMALL, _SECONDS, _BOOL = pa.string(), pa.int64(), pa.int32(), pa.float64(), pa.bool_()
 
 _MESSAGE = pa.struct([("role", _TEXT), ("content", _TEXT)])
-_SPAN = pa.struct([("text", _TEXT), ("origin", _TEXT)])
+_SPAN = pa.struct([("text", _TEXT), ("origin", _TEXT), ("role", _TEXT)])
 _REMOVAL = pa.struct([("start", _COUNT), ("end", _COUNT), ("reason", _TEXT), ("text", _TEXT)])
 _VERDICT = pa.struct(
     [
@@ -77,6 +78,7 @@ _VERDICT = pa.struct(
         ("seconds", _SECONDS),
     ]
 )
+_SCORING = pa.struct([("generated_tokens", _SMALL), ("prompt_tokens", _SMALL), ("cached_tokens", _SMALL)])
 _NODE = pa.struct(
     [
         ("id", _SMALL),
@@ -93,14 +95,21 @@ _NODE = pa.struct(
         ("prompt_tokens", _SMALL),
         ("cached_tokens", _SMALL),
         ("seconds", _SECONDS),
+        ("engine_seconds", _SECONDS),
+        ("role", _TEXT),
+        ("scoring", _SCORING),
     ]
 )
 _COST = pa.struct(
     [
         ("generations", _COUNT),
         ("generated_tokens", _COUNT),
+        ("sequential_tokens", _COUNT),
         ("prompt_tokens", _COUNT),
         ("cached_tokens", _COUNT),
+        ("scoring_generated_tokens", _COUNT),
+        ("scoring_prompt_tokens", _COUNT),
+        ("engine_seconds", _SECONDS),
         ("wall_seconds", _SECONDS),
     ]
 )
@@ -125,7 +134,12 @@ ROLLOUTS: pa.Schema = _schema(
         _column("messages", pa.list_(_MESSAGE), "The prompt; empty for a source line that could not be read."),
         *_ABOUT_PROBLEM,
         _column("search", _TEXT, "Name of the search strategy."),
-        _column("stop", _TEXT, "Why the tree was closed: `solved`, `exhausted`, `error`; null while open.", null=True),
+        _column(
+            "stop",
+            _TEXT,
+            "Why the tree was closed: `solved`, `exhausted`, `capped`, `given_up`, `error`; null while open.",
+            null=True,
+        ),
         _column("error", _TEXT, "What failed, in one line; null where nothing did.", null=True),
         _column("tries", _SMALL, "How many tries the problem took, this one included."),
         _column("solved", _BOOL, "Whether any counted leaf is right."),
@@ -150,7 +164,11 @@ _TRANSCRIPT_COLUMNS = (
         "split", _TEXT, f"`train` or `validation` (one problem in {VALIDATION_ONE_IN}), by a hash of `problem_id`."
     ),
     _column("prompt", pa.list_(_MESSAGE), "The messages before the answer, as chat trainers take them."),
-    _column("completion", pa.list_(_MESSAGE), "One assistant message: the text to train on."),
+    _column(
+        "completion",
+        pa.list_(_MESSAGE),
+        "The text to train on: one assistant message, or turns about a revised answer.",
+    ),
     _column(
         "spans", pa.list_(_SPAN), "The completion in pieces, each `sampled`, `injected` or `tool`; train on sampled."
     ),
@@ -237,7 +255,7 @@ def transcript_row(transcript: Transcript) -> Row:
         "variant": transcript.variant,
         "split": split_of(transcript.problem.id),
         "prompt": [_flat(message) for message in transcript.problem.messages],
-        "completion": [{"role": "assistant", "content": text}],
+        "completion": _turns(transcript.spans),
         "spans": [_flat(span) for span in transcript.spans],
         "removed": [_flat(removal) for removal in transcript.removals],
         "verdicts": [_flat(verdict) for verdict in transcript.verdicts],
@@ -249,6 +267,16 @@ def transcript_row(transcript: Transcript) -> Row:
     return row if transcript.rejection is None else {**row, "rejection": transcript.rejection}
 
 
+def _turns(spans: Iterable[Span]) -> list[Row]:
+    """Neighbouring spans of one speaker are one message."""
+    turns: list[Row] = []
+    for span in spans:
+        if not turns or turns[-1]["role"] != span.role:
+            turns.append({"role": span.role, "content": ""})
+        turns[-1]["content"] += span.text
+    return turns or [{"role": "assistant", "content": ""}]
+
+
 def row_transcript(row: Mapping[str, Any]) -> Transcript:
     """The transcript that `transcript_row` was given, from a row of either table."""
     return Transcript(
@@ -256,7 +284,7 @@ def row_transcript(row: Mapping[str, Any]) -> Transcript:
         problem=_problem(row, row["prompt"]),
         leaf=row["leaf"],
         variant=row["variant"],
-        spans=tuple(Span(span["text"], Origin(span["origin"])) for span in row["spans"]),
+        spans=tuple(Span(span["text"], Origin(span["origin"]), span["role"]) for span in row["spans"]),
         removals=tuple(Removal(**removal) for removal in row["removed"]),
         verdicts=_verdicts(row["verdicts"]),
         rejection=row.get("rejection"),
@@ -271,7 +299,8 @@ def _flat(value: DataclassInstance) -> Row:
 
 
 def _node_row(node: Node) -> Row:
-    return {**_flat(node), "verdicts": [_flat(verdict) for verdict in node.verdicts]}
+    scoring = None if node.scoring is None else _flat(node.scoring)
+    return {**_flat(node), "scoring": scoring, "verdicts": [_flat(verdict) for verdict in node.verdicts]}
 
 
 def _problem_columns(problem: Problem) -> Row:
@@ -315,6 +344,7 @@ def _node(node: Mapping[str, Any]) -> Node:
             "logprobs": None if node["logprobs"] is None else tuple(node["logprobs"]),
             "origin": Origin(node["origin"]),
             "state": NodeState(node["state"]),
+            "scoring": None if node["scoring"] is None else Scoring(**node["scoring"]),
             "verdicts": _verdicts(node["verdicts"]),
         }
     )

@@ -74,6 +74,10 @@ class StopReason(StrEnum):
     """It has as many right leaves as were asked for."""
     EXHAUSTED = "exhausted"
     """The search spent what it was given."""
+    CAPPED = "capped"
+    """It reached a cap of its own: tokens, engine-seconds or wall time of one problem."""
+    GIVEN_UP = "given_up"
+    """The search's own rule called the problem hopeless; the next round may try it with other means."""
     ERROR = "error"
     """It failed; `Tree.error` says how."""
 
@@ -177,6 +181,16 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Scoring:
+    """What the guess about one node cost, in tokens of whichever model made it."""
+
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    """How many of `prompt_tokens` a prefix cache served; None where the engine does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One piece of a tree: only what it adds to its parent."""
 
@@ -184,11 +198,12 @@ class Node:
     parent: int
     text: str
     token_ids: tuple[int, ...] | None
+    """What the text adds to the prompt. Of a user's turn, with what the chat template puts around it."""
     logprobs: tuple[float, ...] | None
     origin: Origin
     state: NodeState
     score: float | None
-    """A guess that guided the search; None where there was none."""
+    """A guess that guided the search; None where there was none, or the scorer was in trouble."""
     verdicts: tuple[Verdict, ...]
     """Only on finished nodes."""
     counted: bool
@@ -198,6 +213,13 @@ class Node:
     prompt_tokens: int
     cached_tokens: int | None
     seconds: float
+    """From submission to the last token."""
+    engine_seconds: float = 0.0
+    """Its share of the engine's time: each moment is divided evenly among the requests in flight."""
+    role: str = "assistant"
+    """Who speaks: `assistant`, or `user` for a turn that a rule injected."""
+    scoring: Scoring | None = None
+    """What the guess `score` cost; None where nothing was asked."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -222,8 +244,16 @@ class Cost:
 
     generations: int = 0
     generated_tokens: int = 0
+    sequential_tokens: int = 0
+    """The most generated tokens on one path: what no parallelism can shorten."""
     prompt_tokens: int = 0
+    """Of all requests; a prefix that is asked for again counts again."""
     cached_tokens: int | None = None
+    """How many of those the engine's prefix cache served."""
+    scoring_generated_tokens: int = 0
+    """Of guesses about prefixes; not in the numbers above."""
+    scoring_prompt_tokens: int = 0
+    engine_seconds: float = 0.0
     wall_seconds: float = 0.0
 
 
@@ -236,7 +266,8 @@ class Tree:
     search: str
     """Name of the strategy."""
     nodes: tuple[Node, ...]
-    """Root excluded; parents come before children."""
+    """Root excluded; parents come before children. By id in a closed tree; in an open one in the order in which
+    they came back to the search, which is how a resume sends them again."""
     stop: StopReason | None
     """None while the tree is open, as it is in the journal."""
     error: str | None
@@ -265,11 +296,13 @@ class Span:
 
     text: str
     origin: Origin
+    role: str = "assistant"
+    """`user` for a turn that a rule injected between two attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A finished root-to-leaf path as verifiers see it."""
+    """A finished root-to-leaf path as verifiers see it: the assistant's last turn."""
 
     spans: tuple[Span, ...]
 
@@ -317,4 +350,15 @@ class Transcript:
 
 def spans_of(path: Sequence[Node]) -> tuple[Span, ...]:
     """The texts of a path with their origins."""
-    return tuple(Span(node.text, node.origin) for node in path)
+    return tuple(Span(node.text, node.origin, node.role) for node in path)
+
+
+def last_turn(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """What the assistant says after the last turn of anybody else: all of it where there is none."""
+    others = [place for place, span in enumerate(spans) if span.role != "assistant"]
+    return tuple(spans[others[-1] + 1 :] if others else spans)
+
+
+def attempt_of(path: Sequence[Node]) -> Attempt:
+    """A finished path as verifiers see it."""
+    return Attempt(last_turn(spans_of(path)))

@@ -237,7 +237,7 @@ def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tool
         prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
     tools = Tools(
         engine=teacher,
-        render=prompts.render,
+        renderer=prompts,
         search=search(recipe),
         search_name=recipe.search.kind,
         judge=judge(recipe.sandbox),

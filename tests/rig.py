@@ -87,7 +87,7 @@ def tools(
     """Tools of one worker; best of 4 until 2 are right, unless another search is given."""
     return Tools(
         engine=engine,
-        render=PlainRenderer().render,
+        renderer=PlainRenderer(),
         search=search or (lambda _: best_of_n(4, None, 2)),
         search_name="best_of_n",
         judge=judge,

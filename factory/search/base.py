@@ -2,11 +2,13 @@
 
 A search holds no engine, clock or I/O. It yields a `Wants` (new expansions, and ids of outstanding ones that it no
 longer needs) and is sent a non-empty tuple of `Grown`, in any order and grouping, so that no barrier idles the engine.
-It returns an `Ending`. Replaying a search means sending it recorded nodes: the same nodes give the same wants.
+It returns an `Ending`. Replaying a search means sending it recorded nodes in the order in which they came back before:
+the same nodes give the same wants.
 
 Rules that `rollout` relies on and checks: expansion ids are consecutive integers from 1, in the order of submission; an
-expansion's parent is the root or a node that has come back OPEN; when a search yields no new expansions, some are
-outstanding.
+expansion's parent is the root or a node that has come back OPEN; an injection's may also have come back FINISHED, and
+opens a new turn there; when a search yields no new expansions, some are outstanding. A search must not depend on when
+a cancelled expansion comes back.
 """
 
 from __future__ import annotations
@@ -19,14 +21,23 @@ from factory.types import Node, Problem, StopReason
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """One generation that a search wants. Its id becomes the id of the node."""
+    """One piece that a search wants: a generation, or a text that it puts there itself. Its id becomes the node's."""
 
     id: int
     parent: int
     max_tokens: int | None = None
-    """None means the policy's own limit."""
+    """Ends a step, which leaves the node OPEN; None for no limit but the policy's own, which counts all of a turn and
+    truncates it."""
+    min_tokens: int = 0
+    """A turn that ends, or a stop string that comes, after fewer tokens leaves the node OPEN, without what ended it:
+    the search goes on from there."""
     stop: tuple[str, ...] = ()
     """Texts that end a step; a node that ends with one is OPEN."""
+    score: bool = False
+    """Whether the run's scorer is asked about the node, if it comes back OPEN."""
+    inject: str | None = None
+    """This text, instead of a generation: its node is INJECTED, costs nothing and comes back OPEN. Behind an open node
+    it continues the assistant's turn; behind a finished one it is a user's turn, after which the assistant's begins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,9 @@ def journaled(tree: Tree) -> Tree:
 
 
 def timeless(node: Node) -> Node:
-    return replace(node, seconds=0.0, verdicts=tuple(replace(one, seconds=0.0) for one in node.verdicts))
+    return replace(
+        node, seconds=0.0, engine_seconds=0.0, verdicts=tuple(replace(one, seconds=0.0) for one in node.verdicts)
+    )
 
 
 def counted(tree: Tree) -> list[Node]:
@@ -133,7 +135,8 @@ def check_invariants(tree: Tree) -> None:
     by_id: dict[int, Node] = {}
     last = ROOT
     for node in tree.nodes:
-        assert node.id > last, "in the order of their ids"
+        assert node.id > last or tree.stop is None, "in the order of their ids, once it is closed"
+        assert node.id not in by_id
         last = node.id
         parent = by_id.get(node.parent)
         assert node.parent == ROOT or (parent is not None and parent.state is NodeState.OPEN)

@@ -110,7 +110,13 @@ def _attempt(asked: Problem, id: int, text: str, counts: bool, cached: int | Non
 
 def _tree(asked: Problem, nodes: tuple[Node, ...], stop: StopReason, error: str | None) -> Tree:
     told = [node.cached_tokens for node in nodes if node.cached_tokens is not None]
-    cost = Cost(len(nodes), TOKENS * len(nodes), PROMPT_TOKENS * len(nodes), sum(told) if told else None, 2.0)
+    cost = Cost(
+        generations=len(nodes),
+        generated_tokens=TOKENS * len(nodes),
+        prompt_tokens=PROMPT_TOKENS * len(nodes),
+        cached_tokens=sum(told) if told else None,
+        wall_seconds=2.0,
+    )
     policy = Policy("teacher", "0" * 64, Sampling())
     return Tree(asked, policy, "best_of_n", nodes, stop, error, 1, cost)
 

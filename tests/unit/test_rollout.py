@@ -12,6 +12,7 @@ import pytest
 from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine, written
 from factory.errors import EngineDead, EngineError
+from factory.render import MessageRenderer
 from factory.rollout import Rollout, SearchContractError, Tools
 from factory.search.base import Ending, Expansion, Search, Wants
 from factory.search.best_of_n import best_of_n
@@ -182,7 +183,7 @@ async def test_a_step_is_continued_by_token_ids() -> None:
 
 async def test_an_engine_without_ids_is_given_the_text_so_far() -> None:
     engine = await started(ScriptedEngine(reading_on, token_prompts=False))
-    shared = replace(tools(engine, step_by_step()), render=Prompt)
+    shared = replace(tools(engine, step_by_step()), renderer=MessageRenderer())
     tree = await Rollout(problem(1), shared).run()
     assert [node.text for node in tree.nodes] == ["first\n", "second\n", "and yes"]
     assert [prompt.prefix for prompt, _ in engine.requests] == ["", "first\n", "first\nsecond\n"]
@@ -225,7 +226,7 @@ async def test_delays_change_nothing(seed: int) -> None:
     for delay, places in ((0, 256), (seed + 1, 256), (0, 1), (3, 2)):
         engine = await started(ScriptedEngine("words", seed=seed, delay_turns=delay, max_running=places, record=False))
         tree = await Rollout(problem(seed), tools(engine, all_of(6))).run()
-        trees.append([replace(node, seconds=0.0, verdicts=()) for node in tree.nodes])
+        trees.append([replace(node, seconds=0.0, engine_seconds=0.0, verdicts=()) for node in tree.nodes])
         assert len({node.text for node in tree.nodes}) > 1
     assert all(nodes == trees[0] for nodes in trees)
 
@@ -614,4 +615,9 @@ async def test_an_unknown_verifier_is_an_error_and_loses_nothing() -> None:
 
 
 def timeless(node: Node) -> Node:
-    return replace(node, seconds=0.0, verdicts=tuple(replace(verdict, seconds=0.0) for verdict in node.verdicts))
+    return replace(
+        node,
+        seconds=0.0,
+        engine_seconds=0.0,
+        verdicts=tuple(replace(verdict, seconds=0.0) for verdict in node.verdicts),
+    )
