@@ -169,6 +169,149 @@ class BestOfNConfig(Section):
         return self
 
 
+class StepConfig(Section):
+    """What tree searches share: how far a step goes, and what guides them."""
+
+    step_stop: list[str] = ["\n\n"]
+    """Texts that end a step."""
+    step_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that end a step; no limit by default."""
+    value: Literal["score", "rollouts"] = "score"
+    """What a step is worth: what [scorer] says, or the share of its short continuations that are right."""
+    rollouts: int = Field(default=4, ge=1)
+    """Continuations of a step, for `value = "rollouts"`; they are counted, and kept as leaves."""
+    aggregate: Literal["last", "min", "product", "mean"] = "last"
+    """How the scores of a path's steps become one."""
+    stop_at: int | None = Field(default=None, ge=1)
+    """Right answers that end the search; never early by default."""
+
+    @model_validator(mode="after")
+    def _steps_end(self) -> Self:
+        if not self.step_tokens and not any(self.step_stop):
+            raise ValueError("step_stop: a step must end somewhere: give it a text, or step_tokens")
+        if "" in self.step_stop:
+            raise ValueError("step_stop: an empty text ends nothing")
+        if self.value == "score" and "rollouts" in self.model_fields_set:
+            raise ValueError("rollouts does nothing with value = 'score'")
+        return self
+
+
+class BeamConfig(StepConfig):
+    """The best prefixes are kept, step by step."""
+
+    kind: Literal["beam"]
+    width: int = Field(default=4, ge=1)
+    """Prefixes that are kept at each step."""
+    branch: int = Field(default=4, ge=1)
+    """Continuations of each of them."""
+    max_steps: int = Field(default=64, ge=1)
+
+
+class DvtsConfig(StepConfig):
+    """Diverse subtrees: as many beams of one prefix, each by itself."""
+
+    kind: Literal["dvts"]
+    width: int = Field(default=4, ge=1)
+    """Subtrees."""
+    branch: int = Field(default=4, ge=1)
+    """Continuations of the prefix that a subtree keeps."""
+    max_steps: int = Field(default=64, ge=1)
+
+
+class MctsConfig(StepConfig):
+    """Monte-Carlo tree search by PUCT, with progressive widening."""
+
+    kind: Literal["mcts"]
+    expansions: int = Field(default=64, ge=1)
+    """Steps that are generated in all."""
+    parallel: int = Field(default=8, ge=1)
+    """Of them, outstanding at once."""
+    exploration: float = Field(default=1.0, ge=0)
+    """PUCT's constant: more of it spreads the search."""
+    widening: float = Field(default=2.0, gt=0)
+    """A node with N visits has at most `widening * N ** widening_power` children."""
+    widening_power: float = Field(default=0.5, ge=0, le=1)
+
+
+class BudgetForcingConfig(Section):
+    """Attempts that think no less and no more than they are told, and always answer."""
+
+    kind: Literal["budget_forcing"]
+    n: int = Field(default=1, ge=1)
+    min_thinking: int = Field(default=0, ge=0)
+    """Tokens below which the end of thinking is left out, and `wait` put in its place."""
+    max_thinking: int = Field(ge=1)
+    """Tokens at which thinking is ended by `cue`."""
+    end: str = Field(default="</think>", min_length=1)
+    """What ends the thinking."""
+    wait: str = Field(default="Wait", min_length=1)
+    cue: str = Field(default="</think>\n\nFinal answer:", min_length=1)
+    max_waits: int = Field(default=8, ge=0)
+    """After so many, an end of thinking is taken as it comes."""
+    stop_at: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _least_before_most(self) -> Self:
+        if self.min_thinking > self.max_thinking:
+            raise ValueError(f"min_thinking = {self.min_thinking} is more than max_thinking = {self.max_thinking}")
+        return self
+
+
+class ReviseConfig(Section):
+    """An answer, a criticism, another answer."""
+
+    kind: Literal["revise"]
+    n: int = Field(default=1, ge=1)
+    """First answers, each revised by itself."""
+    turns: int = Field(default=1, ge=1)
+    """Criticisms of each at most."""
+    criticism: str = Field(default="That is wrong. Try again.", min_length=1)
+    """The user's turn after a wrong answer."""
+    stop_at: int | None = Field(default=None, ge=1)
+
+
+OneSearch = Annotated[
+    BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig,
+    Field(discriminator="kind"),
+]
+
+
+class LadderConfig(Section):
+    """Strategies one after the other, each for the problems that those before it left unsolved."""
+
+    kind: Literal["ladder"]
+    rungs: list[OneSearch] = Field(min_length=1)
+    stop_at: int | None = Field(default=None, ge=1)
+    """Right answers, of all rungs together, that end the search; a rung's own number ends that rung."""
+    hopeless_after: int | None = Field(default=None, ge=1)
+    """Generated tokens after which a problem without a right answer climbs no further rung: it is given up."""
+
+
+Search = Annotated[
+    BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig | LadderConfig,
+    Field(discriminator="kind"),
+]
+
+
+class LogprobScorer(Section):
+    """The mean log-probability of what was sampled; costs nothing."""
+
+    kind: Literal["logprob"]
+
+
+class JudgementScorer(Section):
+    """The teacher's own judgement: how probable it finds `yes` after a cue."""
+
+    kind: Literal["judgement"]
+    cue: str = Field(min_length=1)
+    """Put after the prefix; never kept."""
+    yes: str = Field(default=" yes", min_length=1)
+    no: str = Field(default=" no", min_length=1)
+
+
+Scorer = Annotated[LogprobScorer | JudgementScorer, Field(discriminator="kind")]
+
+
 class PruneConfig(Section):
     """What becomes of right leaves."""
 
@@ -227,7 +370,8 @@ class Recipe(Section):
     prompt: PromptConfig = PromptConfig()
     engines: dict[str, EngineConfig]
     sampling: SamplingConfig = SamplingConfig()
-    search: BestOfNConfig
+    search: Search
+    scorer: Scorer | None = None
     prune: PruneConfig = PruneConfig()
     budget: BudgetConfig = BudgetConfig()
     sandbox: SandboxConfig = SandboxConfig()
@@ -239,9 +383,25 @@ class Recipe(Section):
             raise ValueError("[engines.teacher] is needed, and is the only engine that anything uses")
         return self
 
+    @model_validator(mode="after")
+    def _scores_are_used(self) -> Self:
+        asked = [one.kind for one in rungs(self.search) if isinstance(one, StepConfig) and one.value == "score"]
+        if asked and self.scorer is None:
+            raise ValueError(f"search: {asked[0]} with value = 'score' needs a [scorer], or value = 'rollouts'")
+        if self.scorer is not None and not asked:
+            raise ValueError(f"scorer: search {self.search.kind!r} asks for no scores")
+        if isinstance(self.scorer, LogprobScorer) and not self.sampling.logprobs:
+            raise ValueError("scorer: kind 'logprob' needs sampling.logprobs = true")
+        return self
+
     @property
     def teacher(self) -> VllmEngineConfig | OpenAIEngineConfig | ScriptedEngineConfig:
         return self.engines["teacher"]
+
+
+def rungs(search: Search) -> list[OneSearch]:
+    """The strategies of a ladder; any other stands alone."""
+    return search.rungs if isinstance(search, LadderConfig) else [search]
 
 
 FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox")
@@ -302,16 +462,19 @@ def _toml_value(text: str) -> Any:
 
 def _first_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for index, part in enumerate(first["loc"]) if index != _tag_index(first["loc"]))
+    key = ".".join(str(part) for index, part in enumerate(first["loc"]) if index not in _tags(first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}{_nearest(first['loc'])}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
 
 
-def _tag_index(loc: tuple[int | str, ...]) -> int | None:
-    """Where pydantic names the branch of a tagged union in an error's place; the recipe has no such key."""
-    return {"source": 1, "engines": 2}.get(str(loc[0])) if loc else None
+def _tags(loc: tuple[int | str, ...]) -> list[int]:
+    """Where pydantic names the branch of a tagged union in an error's place; the recipe has no such keys."""
+    places = [{"source": 1, "engines": 2, "search": 1, "scorer": 1}.get(str(loc[0]))] if loc else []
+    if "rungs" in loc:
+        places.append(loc.index("rungs") + 2)
+    return [place for place in places if place is not None and place < len(loc)]
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str:
@@ -331,7 +494,15 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("engines", "scripted"): ScriptedEngineConfig,
     ("prompt",): PromptConfig,
     ("sampling",): SamplingConfig,
-    ("search",): BestOfNConfig,
+    ("search", "best_of_n"): BestOfNConfig,
+    ("search", "beam"): BeamConfig,
+    ("search", "dvts"): DvtsConfig,
+    ("search", "mcts"): MctsConfig,
+    ("search", "budget_forcing"): BudgetForcingConfig,
+    ("search", "revise"): ReviseConfig,
+    ("search", "ladder"): LadderConfig,
+    ("scorer", "logprob"): LogprobScorer,
+    ("scorer", "judgement"): JudgementScorer,
     ("prune",): PruneConfig,
     ("budget",): BudgetConfig,
     ("run",): RunConfig,
@@ -344,8 +515,8 @@ def _model_at(loc: tuple[int | str, ...]) -> type[Section]:
         return Recipe
     if loc[0] == "source" and "checks" in loc[2:]:
         return CheckConfig
-    tag = _tag_index(loc)
-    return _BY_PLACE[(str(loc[0]),) if tag is None else (str(loc[0]), str(loc[tag]))]
+    tags = _tags(loc)
+    return _BY_PLACE[(str(loc[0]), str(loc[tags[-1]])) if tags else (str(loc[0]),)]
 
 
 def resolved(recipe: Recipe, model_digest: str) -> dict[str, Any]:

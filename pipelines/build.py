@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from factory.config import (
+    BestOfNConfig,
     CheckConfig,
     CountdownSource,
     DatasetSource,
     FileSource,
+    LadderConfig,
+    OneSearch,
     OpenAIEngineConfig,
     Recipe,
     SandboxConfig,
@@ -211,8 +214,16 @@ def renderer(recipe: Recipe) -> Renderer:
 
 
 def search(recipe: Recipe) -> Callable[[Problem], Search]:
-    config = recipe.search
-    return lambda _: best_of_n(config.n, config.wave, config.stop_at)
+    """A fresh search for each problem."""
+    make = _maker(recipe.search)
+    return lambda _: make()
+
+
+def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
+    match config:
+        case BestOfNConfig():
+            return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
+    raise ConfigError(f"search.kind: {config.kind!r} is not there yet")
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:

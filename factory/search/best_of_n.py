@@ -9,7 +9,8 @@ bias (Haldane 1945, inverse binomial sampling).
 from __future__ import annotations
 
 from factory.search.base import Ending, Expansion, Search, Wants
-from factory.types import ROOT, Node, NodeState, Outcome, StopReason
+from factory.search.growth import is_right
+from factory.types import ROOT, Node, StopReason
 
 
 def best_of_n(n: int, wave: int | None = None, stop_at: int | None = None) -> Search:
@@ -51,17 +52,13 @@ def _cut(back: dict[int, Node | None], stop_at: int | None) -> int | None:
     """
     if stop_at is None:
         return None
-    right = sorted(id for id, node in back.items() if _is_right(node))
+    right = sorted(id for id, node in back.items() if is_right(node))
     return right[stop_at - 1] if len(right) >= stop_at else None
 
 
 def _ending(back: dict[int, Node | None], stop_at: int | None) -> Ending:
     cut = _cut(back, stop_at)
     counted = frozenset(id for id, node in back.items() if node is not None and (cut is None or id <= cut))
-    right = any(_is_right(back[id]) for id in counted)
+    right = any(is_right(back[id]) for id in counted)
     solved = cut is not None or (stop_at is None and right)
     return Ending(StopReason.SOLVED if solved else StopReason.EXHAUSTED, counted)
-
-
-def _is_right(node: Node | None) -> bool:
-    return node is not None and node.state is NodeState.FINISHED and node.outcome is Outcome.PASS

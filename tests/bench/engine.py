@@ -97,7 +97,16 @@ def _generate(recipe: Recipe, answer: Connection) -> None:
 def _prompts(recipe: Recipe, build: Any) -> list[list[int]]:
     renderer = build.renderer(recipe)
     rendered = [renderer.render(problem.messages).token_ids for problem in build.source(recipe)]
-    return [list(ids) for ids in rendered for _ in range(recipe.search.n)]
+    return [list(ids) for ids in rendered for _ in range(attempts(recipe))]
+
+
+def attempts(recipe: Recipe) -> int:
+    """Per problem, every time."""
+    from factory.config import BestOfNConfig
+
+    if not isinstance(recipe.search, BestOfNConfig):
+        raise TypeError(recipe.search.kind)
+    return recipe.search.n
 
 
 def whole_factory(recipe: Recipe) -> Measurement:
@@ -218,7 +227,7 @@ def _result(rounds: list[dict[str, Measurement]], recipe: Recipe) -> dict[str, A
     ]
     return {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",
-        "requests": {"source": recipe.source.model_dump(), "attempts": recipe.search.n},
+        "requests": {"source": recipe.source.model_dump(), "attempts": attempts(recipe)},
         "engine_tokens_per_second": sorted(round(pair["engine_alone"].rate) for pair in rounds),
         "factory_tokens_per_second": sorted(round(pair["whole_factory"].rate) for pair in rounds),
         "ratio": asdict(median_interval(ratios)),

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from factory.config import (
+    BestOfNConfig,
     Recipe,
     differences,
     identity,
@@ -86,6 +87,7 @@ def test_every_default() -> None:
             "extra": {},
         },
         "search": {"kind": "best_of_n", "n": 16, "wave": None, "stop_at": None},
+        "scorer": None,
         "prune": {"variants": ["full", "pruned"]},
         "budget": {"tokens": None, "seconds": None},
         "sandbox": {
@@ -140,7 +142,7 @@ def test_sources_may_bring_checks(source: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("pipelines/**/*.toml")), ids=lambda path: path.name)
 def test_recipes_that_ship_parse(path: Path) -> None:
-    assert load_recipe(path).search.n >= 1
+    assert load_recipe(path).search.kind
 
 
 def test_there_is_a_recipe_to_parse() -> None:
@@ -159,7 +161,7 @@ def test_what_is_resolved_parses_to_itself() -> None:
 
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        parsed().search.n = 3
+        parsed().sampling.max_tokens = 3
 
 
 # --- what is refused
@@ -252,7 +254,24 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(search={"kind": "best_of_n", "n": 0}), "search.n"),
         (table(search={"kind": "best_of_n", "n": 4, "wave": 5}), "wave = 5 is more than n = 4"),
         (table(search={"kind": "best_of_n", "n": 4, "stop_at": 5}), "stop_at = 5 is more than n = 4"),
-        (table(search={"kind": "mcts"}), "search.kind"),
+        (table(search={"kind": "nothing"}), "search: Input tag 'nothing'"),
+        (table(search={"kind": "mcts"}), "mcts with value = 'score' needs a [scorer]"),
+        (table(search={"kind": "beam", "value": "rollouts", "step_stop": []}), "search: step_stop: a step must end"),
+        (table(search={"kind": "beam", "value": "rollouts", "widht": 1}), "search.widht; did you mean width?"),
+        (table(search={"kind": "ladder", "rungs": []}), "search.rungs"),
+        (
+            table(search={"kind": "ladder", "rungs": [{"kind": "best_of_n", "wav": 4}]}),
+            "unknown key search.rungs.0.wav; did you mean wave?",
+        ),
+        (
+            table(search={"kind": "budget_forcing", "max_thinking": 2, "min_thinking": 3}),
+            "min_thinking = 3 is more than max_thinking = 2",
+        ),
+        (table(scorer={"kind": "logprob"}), "scorer: search 'best_of_n' asks for no scores"),
+        (
+            table(search={"kind": "beam"}, scorer={"kind": "logprob"}),
+            "scorer: kind 'logprob' needs sampling.logprobs = true",
+        ),
         (table(prune={"variants": []}), "prune.variants"),
         (table(prune={"variants": ["half"]}), "prune.variants.0"),
         (table(budget={"tokens": 0}), "budget.tokens"),
@@ -334,8 +353,9 @@ def test_an_override_has_the_type_that_toml_gives_it(one: str, key: tuple[str, .
 
 
 def test_the_last_override_wins_and_a_table_may_be_replaced() -> None:
-    assert override(MINIMAL, ["search.n=4", "search.n=5"]).search.n == 5
+    assert override(MINIMAL, ["search.n=4", "search.n=5"]).search.model_dump()["n"] == 5
     replaced = override(MINIMAL, ["search.n=4", 'search={kind = "best_of_n", wave = 3}'])
+    assert isinstance(replaced.search, BestOfNConfig)
     assert (replaced.search.n, replaced.search.wave) == (16, 3)
 
 
@@ -475,6 +495,6 @@ def test_a_difference_tells_both_values() -> None:
 def test_no_part_of_a_recipe_is_left_out_of_the_identity_but_the_free_ones() -> None:
     """Every leaf of the resolved config is free by name or makes the run what it is."""
     sections = {key.split(".")[0] for key in identity(stored())}
-    assert sections == {"source", "prompt", "engines", "sampling", "search", "model_digest"}
+    assert sections == {"source", "prompt", "engines", "sampling", "search", "scorer", "model_digest"}
     assert "source.count" not in identity(stored())
     assert identity(stored())["engines.teacher.args"] == {}
