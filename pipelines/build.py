@@ -16,6 +16,7 @@ from typing import Any
 
 from factory.config import (
     BestOfNConfig,
+    BudgetForcingConfig,
     CheckConfig,
     CountdownSource,
     DatasetSource,
@@ -24,6 +25,7 @@ from factory.config import (
     OneSearch,
     OpenAIEngineConfig,
     Recipe,
+    ReviseConfig,
     SandboxConfig,
     ScriptedEngineConfig,
     VllmEngineConfig,
@@ -38,6 +40,8 @@ from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRen
 from factory.rollout import Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
+from factory.search.budget_forcing import Forcing, budget_forcing
+from factory.search.revise import revise
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
 from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
@@ -223,7 +227,18 @@ def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
     match config:
         case BestOfNConfig():
             return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
+        case BudgetForcingConfig():
+            make = functools.partial(budget_forcing, config.n, _forcing(config))
+            return functools.partial(make, wave=config.wave, stop_at=config.stop_at)
+        case ReviseConfig():
+            make = functools.partial(revise, config.n, config.turns, config.criticism)
+            always = config.when == "always"
+            return functools.partial(make, always=always, wave=config.wave, stop_at=config.stop_at)
     raise ConfigError(f"search.kind: {config.kind!r} is not there yet")
+
+
+def _forcing(config: BudgetForcingConfig) -> Forcing:
+    return Forcing(**config.model_dump(exclude={"kind", "n", "wave", "stop_at"}))
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:
