@@ -4,8 +4,8 @@ A `Worker` owns an engine, keeps it full, and writes what is finished to shards 
 tells the driver of a written file, and the driver's sidecar makes it count. It knows nothing of Ray; `cluster` puts one
 into an actor.
 
-Back-pressure: a problem is started while the requests outstanding are fewer than the engine can run and an eighth more,
-so the engine's waiting queue stays short; the driver is asked for as many problems as that takes, and a few more.
+Back-pressure: a problem is begun when the requests of those that are open do not fill the engine (`admission`), so its
+waiting queue stays short; the driver is asked for as many problems as that takes, and a few more.
 """
 
 from __future__ import annotations
@@ -146,16 +146,12 @@ class Worker:
         return self._report()
 
     async def _feed(self) -> None:
-        """Start queued problems while the engine has places, and a few more: a freed place is refilled from the
-        engine's own queue at its next step, where a request that starts from here would come a step or two later.
-        """
+        """Start queued problems while the engine has places for them."""
         load = self._tools.load
-        places = self._tools.engine.capabilities.max_running
-        enough = places + places // 8
         while True:
             await load.changed.wait()
             load.changed.clear()
-            while self._queue and not self._dead and load.outstanding < enough:
+            while self._queue and not self._dead and load.wants_problem(len(self._rollouts)):
                 await self._begin(self._queue[0])
                 await asyncio.sleep(0)  # lets the rollout ask for its first generations, so that they count
             if self._room():

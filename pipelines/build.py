@@ -35,7 +35,7 @@ from factory.ids import digest, file_digest, folder_digest
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
-from factory.rollout import Tools
+from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.sources.base import BadLine, Source
@@ -254,5 +254,6 @@ def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tool
         judge=judge(recipe.sandbox),
         judge_threads=ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge"),
         policy=policy,
+        load=Load(lambda: teacher.capabilities.max_running),
     )
     return teacher, tools

@@ -17,7 +17,7 @@ from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine
 from factory.ids import problem_id
 from factory.render import PlainRenderer
-from factory.rollout import Tools
+from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.types import Aspect, Attempt, Check, Message, Outcome, Policy, Problem, Sampling, Verdict
@@ -93,6 +93,7 @@ def tools(
         judge=judge,
         judge_threads=THREADS,
         policy=policy,
+        load=Load(lambda: engine.capabilities.max_running),
     )
 
 

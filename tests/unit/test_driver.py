@@ -557,7 +557,7 @@ def at_request(number: int, then: Callable[[], object], turns: Callable[[int, in
     return reply
 
 
-@pytest.mark.parametrize("at", [1, 5, 20, 40])
+@pytest.mark.parametrize("at", [1, 5, 20, 30])
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stopped_run_keeps_every_finished_generation(at: int, workers: int, plant: Plant) -> None:
     plant.script = at_request(at, lambda: driver.stop(Ended.INTERRUPTED), lambda number, node: (number + node) % 9)

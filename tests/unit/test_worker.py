@@ -180,19 +180,18 @@ async def test_as_many_trees_as_the_engine_needs(places: int, n: int, trees: int
     engine = stuck(places)
     worker = await shop.hire(engine, best_of(n))
     worker.submit(assigned(problems(100)))
-    await until(lambda: engine.stats.running == places)
-    await until(lambda: len(engine.requests) == trees * n)
+    await until(lambda: engine.stats.running + engine.stats.waiting == places + places // 8)
     report = await worker.poll(0, hungry=True)
     assert report.trees == trees
     assert report.room == 0
-    assert engine.stats.waiting == trees * n - places < n + places // 8
+    assert engine.stats.waiting == places // 8, "whatever else the trees ask for waits outside"
 
 
 async def test_a_waved_search_fills_the_engine_with_more_trees(shop: Shop) -> None:
     engine = stuck(8)
     worker = await shop.hire(engine, best_of(16, wave=2))
     worker.submit(assigned(problems(100)))
-    await until(lambda: engine.stats.running + engine.stats.waiting == 10)
+    await until(lambda: engine.stats.running + engine.stats.waiting == 9)
     assert (await worker.poll(0, hungry=True)).trees == 5
 
 
@@ -462,7 +461,7 @@ async def test_stopping_writes_what_is_finished_and_forgets_what_is_queued(shop:
     engine = ScriptedEngine(one_answers, max_running=1)
     worker = await shop.hire(engine, best_of(1))
     worker.submit(assigned(problems(9)))
-    await until(lambda: len(engine.requests) == 2)
+    await until(lambda: len(engine.requests) == 2 and problem(0).id not in worker._rollouts)
     report = await worker.stop()
     (shard,) = report.written
     assert (shard.table, shard.rows) == ("rollouts", 1)
