@@ -1,7 +1,7 @@
 """A problem becomes a closed tree: the only loop where search, engine and verifiers meet.
 
-`Rollout` drives one pure search. What the search wants goes to the engine at once; what comes back is verified on a
-thread of its own and handed to the search, in any order, as soon as it is there. Nothing that was paid for is lost:
+`Rollout` drives one pure search. What the search wants goes to the engine at once; what comes back is judged beside the
+event loop and handed to the search, in any order, as soon as it is there. Nothing that was paid for is lost:
 `snapshot` gives the open tree at any moment, and a rollout that is given a snapshot replays it and asks the engine only
 for what is missing.
 
@@ -12,13 +12,14 @@ It does not decide what to expand (the search does), nor what is right (the veri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from factory.engines.base import Engine, Prompt, Request, path_ids
 from factory.errors import FactoryError
+from factory.judging import Judging
 from factory.search.base import Ending, Expansion, Grown, Search, SearchFactory, Wants
 from factory.types import (
     ROOT,
@@ -34,7 +35,6 @@ from factory.types import (
     Problem,
     StopReason,
     Tree,
-    Verdict,
     spans_of,
 )
 
@@ -54,6 +54,15 @@ class Load:
         self.outstanding += change
         self.changed.set()
 
+    @contextlib.contextmanager
+    def judging(self) -> Iterator[None]:
+        """While it is open, one of them is back and waits for its verdicts: that is no load of the engine."""
+        self.add(-1)
+        try:
+            yield
+        finally:
+            self.add(+1)
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -63,8 +72,7 @@ class Tools:
     render: Callable[[tuple[Message, ...]], Prompt]
     search: SearchFactory
     search_name: str
-    judge: Callable[[Problem, Attempt], tuple[Verdict, ...]]
-    judge_threads: Executor
+    judging: Judging
     policy: Policy
     load: Load = field(default_factory=Load)
 
@@ -184,8 +192,8 @@ class Rollout:
     async def _judged(self, node: Node) -> Node:
         self._unjudged[node.id] = node  # it is paid for: a cancellation while it is judged must not lose it
         attempt = Attempt(spans_of([*self._path(node.parent), node]))
-        loop = asyncio.get_running_loop()
-        verdicts = await loop.run_in_executor(self._tools.judge_threads, self._tools.judge, self._problem, attempt)
+        with self._tools.load.judging():
+            verdicts = await self._tools.judging.verdicts(self._problem, attempt)
         del self._unjudged[node.id]
         return replace(node, verdicts=verdicts)
 
