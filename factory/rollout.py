@@ -1,7 +1,7 @@
 """A problem becomes a closed tree: the only loop where search, engine and verifiers meet.
 
-`Rollout` drives one pure search. What the search wants goes to the engine at once; what comes back is verified on a
-thread of its own and handed to the search, in any order, as soon as it is there. Nothing that was paid for is lost:
+`Rollout` drives one pure search. What the search wants goes to the engine at once; what comes back is judged beside the
+event loop and handed to the search, in any order, as soon as it is there. Nothing that was paid for is lost:
 `snapshot` gives the open tree at any moment, and a rollout that is given a snapshot replays it and asks the engine only
 for what is missing.
 
@@ -16,18 +16,17 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 from factory.admission import Admission, Ticket
 from factory.engines.base import Engine, Prompt, Request, path_ids
 from factory.errors import FactoryError
+from factory.judging import Judging
 from factory.render import Renderer
 from factory.scorers.base import Scorer
 from factory.search.base import Ending, Expansion, Grown, Search, SearchFactory, Wants
 from factory.types import (
     ROOT,
-    Attempt,
     Cost,
     FinishReason,
     Generation,
@@ -39,7 +38,6 @@ from factory.types import (
     Problem,
     StopReason,
     Tree,
-    Verdict,
     attempt_of,
 )
 
@@ -127,8 +125,7 @@ class Tools:
     renderer: Renderer
     search: SearchFactory
     search_name: str
-    judge: Callable[[Problem, Attempt], tuple[Verdict, ...]]
-    judge_threads: Executor
+    judging: Judging
     policy: Policy
     load: Load
     scorer: Scorer | None = None
@@ -294,11 +291,12 @@ class Rollout:
         return min(room, context - len(prompt.token_ids))
 
     async def _judged(self, node: Node) -> Node:
-        tools = self._tools
         self._unsent[node.id] = node  # it is paid for: a cancellation meanwhile must not lose it
         attempt = attempt_of([*self._path(node.parent), node])
-        loop = asyncio.get_running_loop()
-        verdicts = await loop.run_in_executor(tools.judge_threads, tools.judge, self._problem, attempt)
+        try:
+            verdicts = await self._tools.judging.verdicts(self._problem, attempt)
+        finally:
+            self._tools.load.changed.set()  # where verdicts held up the next problem, it may begin
         del self._unsent[node.id]
         return replace(node, verdicts=verdicts)
 

@@ -32,6 +32,7 @@ from factory.dispatch import BadItem
 from factory.engines.base import Engine
 from factory.errors import ConfigError, classify
 from factory.ids import digest, file_digest, folder_digest
+from factory.judging import Judging
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
@@ -246,13 +247,13 @@ def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tool
     teacher, prompts = engine(recipe), renderer(recipe)
     if isinstance(prompts, TemplateRenderer):
         prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
+    threads = ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge")
     tools = Tools(
         engine=teacher,
         renderer=prompts,
         search=search(recipe),
         search_name=recipe.search.kind,
-        judge=judge(recipe.sandbox),
-        judge_threads=ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge"),
+        judging=Judging(judge(recipe.sandbox), threads, JUDGE_THREADS),
         policy=policy,
         load=Load(lambda: teacher.capabilities.max_running),
     )

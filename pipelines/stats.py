@@ -1,4 +1,4 @@
-"""`factory stats`: the funnel of a run, what it cost, and what it yields by difficulty.
+"""`factory stats`: the funnel of a run, what it cost, what verifiers decided, and what it yields by difficulty.
 
 What sidecars tell is taken from them; outcomes and difficulty need rows, of which only a few columns are read. A run is
 read shard by shard, each together with the transcripts made from it, so memory grows with the number of shards and of
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from factory.rows import Row
@@ -26,6 +27,7 @@ from factory.shards import Entry, Sidecar, iter_shard, iter_sidecars
 from factory.stats import pass_rate_stopped
 from factory.store import Store
 from factory.types import Aspect, NodeState, Outcome, StopReason, worst
+from pipelines.check_times import Checks, add_verdict
 from pipelines.report import console, counted, one_line, print_json, print_pairs
 
 STOPPED_AT_ONE = "stopped at 1"
@@ -52,8 +54,7 @@ _COLUMNS = [
     "cost.wall_seconds",
     f"{_NODE}.state",
     f"{_NODE}.counted",
-    f"{_NODE}.verdicts.list.element.aspect",
-    f"{_NODE}.verdicts.list.element.outcome",
+    *(f"{_NODE}.verdicts.list.element.{column}" for column in ("verifier", "aspect", "outcome", "evidence", "seconds")),
 ]
 
 
@@ -97,6 +98,8 @@ class Figures:
     """`truncated`, `beyond_stop`, and finished leaves by what was found of their answers."""
     chains: Counter[str] = field(default_factory=Counter)
     """Finished leaves by what was found of their reasoning, where a verifier judges it."""
+    checks: dict[str, Checks] = field(default_factory=dict)
+    """By verifier, of all finished leaves, uncounted ones included: their verdicts were paid for, too."""
     cost: Counter[str] = field(default_factory=Counter)
     wall_seconds: float = 0.0
     """Of all trees; they run side by side, so it is far more than the run took."""
@@ -220,6 +223,9 @@ def _add_cost(figures: Figures, cost: Mapping[str, Any]) -> None:
 
 def _add_leaves(figures: Figures, leaves: list[Row]) -> None:
     for leaf in leaves:
+        for verdict in leaf["verdicts"]:
+            if verdict["aspect"] == Aspect.ANSWER:
+                add_verdict(figures.checks, verdict)
         if not leaf["counted"]:
             figures.leaves["beyond_stop"] += 1
         elif leaf["state"] == NodeState.TRUNCATED:
@@ -276,6 +282,7 @@ def plain(figures: Figures) -> dict[str, Any]:
     return {
         "funnel": _funnel(figures),
         "cost": _cost(figures),
+        "checks": {verifier: one.plain() for verifier, one in sorted(figures.checks.items())},
         "by_difficulty": {bucket: one.plain() for bucket, one in figures.by_difficulty.items()},
     }
 
@@ -318,6 +325,7 @@ def _print(url: str, figures: Figures) -> None:
     out = console()
     out.print(f"run {one_line(url)}", style="bold", soft_wrap=True)
     print_pairs(out, (*_funnel_rows(figures), *_cost_rows(figures)))
+    _print_checks(out, figures.checks)
     out.print("\nby the teacher's pass rate on the problem; lengths are mean characters of what is kept:", style="bold")
     out.print(_difficulty(figures))
     for bucket, meaning in NOTES.items():
@@ -353,6 +361,28 @@ def _cost_rows(figures: Figures) -> Iterator[tuple[str, str]]:
     per += [f"{each:,.0f} a kept {variant} transcript" for variant, each in cost["tokens_per_kept"].items()]
     yield "each", ", ".join(per) or "nothing is solved yet"
     yield "seconds", f"{figures.wall_seconds:,.1f} of search, all trees together (they run side by side)"
+
+
+def _print_checks(out: Console, checks: Mapping[str, Checks]) -> None:
+    if not checks:
+        return
+    out.print("\nchecks by verifier, and their wall times:", style="bold")
+    out.print(_checks(checks))
+    for verifier, one in sorted(checks.items()):
+        for reason, number in one.reasons.most_common(SHOWN_ERRORS):
+            out.print(f"{one_line(verifier)} unknown: {number:,} × {one_line(reason)}", soft_wrap=True)
+
+
+def _checks(checks: Mapping[str, Checks]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("verifier", no_wrap=True)
+    for name in ("checks", *Outcome, "total s", "mean ms", "p95 ms", "longest ms"):
+        table.add_column(name, justify="right")
+    for verifier, one in sorted(checks.items()):
+        outcomes = [f"{one.outcomes[outcome]:,}" for outcome in Outcome]
+        times = [f"{1000 * each:,.2f}" for each in (one.seconds / one.number, one.percentile(0.95), one.longest)]
+        table.add_row(one_line(verifier), f"{one.number:,}", *outcomes, f"{one.seconds:,.1f}", *times)
+    return table
 
 
 def _difficulty(figures: Figures) -> Table:
