@@ -105,7 +105,19 @@ def test_the_cost(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cost["superseded_tokens"] == 10 * 2
     assert cost["wall_seconds"] == 2.0 * 6
     assert cost["tokens_per_solved"] == 72.5
-    assert cost["tokens_per_kept"] == {"full": round(290 / 7, 1), "pruned": round(290 / 4, 1)}
+    assert cost["tokens_per_kept"] == {"full": round(290 / 7, 2), "pruned": round(290 / 4, 2)}
+    assert cost["engine_seconds"] == 0.5 * 6
+    assert cost["engine_seconds_per_solved"] == 0.5 * 6 / 4
+    assert (cost["scoring_generated_tokens"], cost["scoring_prompt_tokens"]) == (0, 0)
+
+
+def test_cost_by_strategy(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    by = figures(run, capsys)["by_strategy"]
+    cost = figures(run, capsys)["cost"]
+    assert sum(one["generated_tokens"] for one in by.values()) <= cost["generated_tokens"]
+    assert (by["best_of_n"]["problems"], by["best_of_n"]["solved"]) == (5, 4)
+    assert by["best_of_n"]["mean_sequential_tokens"] == 10.0
+    assert by["best_of_n"]["kept"] == {"full": 7, "pruned": 4}
 
 
 def test_checks_by_verifier(run: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +163,16 @@ def test_yield_by_difficulty(run: str, capsys: pytest.CaptureFixture[str]) -> No
         "0.25-0.5": 1,
         "1": 1,
     }
-    assert by["0"] == {"problems": 1, "solved": 0, "generated_tokens": 80, "kept": {}, "mean_characters": {}}
+    assert by["0"] == {
+        "problems": 1,
+        "solved": 0,
+        "generated_tokens": 80,
+        "tokens_per_solved": None,
+        "mean_sequential_tokens": 10.0,
+        "engine_seconds": 0.5,
+        "kept": {},
+        "mean_characters": {},
+    }
     easy = by["1"]
     assert (easy["solved"], easy["generated_tokens"], easy["kept"]) == (1, 20, {"full": 2, "pruned": 1})
     assert easy["mean_characters"] == {"full": (len(RIGHT) + len(DETOURED)) / 2, "pruned": len(RIGHT)}
