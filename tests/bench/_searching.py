@@ -5,7 +5,7 @@
     figures([spent(tree) for tree in trees])
 
 Each problem goes through `factory.rollout.Rollout`, as in a run, but without Ray, shards or a driver. Problems are
-started by the worker's rule: as long as fewer requests are outstanding than the engine can run, and an eighth more.
+started by the worker's rule (`factory.admission`).
 Counts of tokens and of right answers mean what they mean in a run; seconds only where nothing else uses the machine.
 
 A script that uses this needs `if __name__ == "__main__"`, since the engine's processes import it again.
@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -63,18 +62,20 @@ class Bench:
     async def run(self, trial: Trial) -> list[Tree]:
         """One closed tree for each problem, in their order. Raises what a rollout raises."""
         policy = replace(self.tools.policy, sampling=replace(self.tools.policy.sampling, **trial.sampling))
-        tools = replace(self.tools, search=trial.search, search_name=trial.name, policy=policy, load=Load())
+        load = Load(lambda: self.tools.engine.capabilities.max_running)
+        tools = replace(self.tools, search=trial.search, search_name=trial.name, policy=policy, load=load)
         if trial.scorer is not None:
             tools = replace(tools, scorer=trial.scorer(tools))
         async with asyncio.TaskGroup() as group:
-            running = [await _started(group, problem, tools) for problem in self.problems]
+            running: list[asyncio.Task[Tree]] = []
+            for problem in self.problems:
+                running.append(await _started(group, problem, tools, sum(not one.done() for one in running)))
         return [one.result() for one in running]
 
 
-async def _started(group: asyncio.TaskGroup, problem: Problem, tools: Tools) -> asyncio.Task[Tree]:
+async def _started(group: asyncio.TaskGroup, problem: Problem, tools: Tools, open_trees: int) -> asyncio.Task[Tree]:
     """Start a problem once the engine has room for it."""
-    places = tools.engine.capabilities.max_running
-    while tools.load.outstanding >= places + places // 8:
+    while not tools.load.wants_problem(open_trees):
         tools.load.changed.clear()
         await tools.load.changed.wait()
     task = group.create_task(Rollout(problem, tools).run())
@@ -93,22 +94,12 @@ async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncI
     table["source"] = {"kind": "countdown", "split": split, "count": count}
     table["engines"]["teacher"]["model"] = str(FOLDER / table["engines"]["teacher"]["model"])
     recipe = Recipe.model_validate(table)
-    engine = build.engine(recipe)
-    with ThreadPoolExecutor(build.JUDGE_THREADS) as threads:
-        tools = Tools(
-            engine=engine,
-            renderer=build.renderer(recipe),
-            search=build.search(recipe),
-            search_name="",
-            judge=build.judge(recipe.sandbox),
-            judge_threads=threads,
-            policy=build.policy(recipe, build.model_digest(recipe)),
-        )
-        try:
-            await engine.start()
-            yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools)
-        finally:
-            await engine.close()
+    engine, tools = build.worker_tools(build.absolute(recipe), build.policy(recipe, build.model_digest(recipe)))
+    try:
+        await engine.start()
+        yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools)
+    finally:
+        await engine.close()
 
 
 @dataclass(frozen=True, slots=True)
