@@ -45,6 +45,7 @@ from factory.verifiers.base import Verifier, validate_checks, validate_problem, 
 from factory.verifiers.jail import Jail
 from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
+from pipelines import fit
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
 
@@ -166,6 +167,19 @@ def check_engine(recipe: Recipe) -> None:
         engine(recipe)
 
 
+def check_search(recipe: Recipe) -> None:
+    """Raise ConfigError for a search that cannot work on the recipe's engine, before anything is written.
+
+    The tokenizer of a local model is loaded if there are texts to spell. One with a hub name may not be within reach
+    here: the workers look at it, before their engines start.
+    """
+    config = recipe.teacher
+    fit.check_capabilities(recipe, engine(recipe).capabilities)
+    local = isinstance(config, VllmEngineConfig) and Path(config.model).expanduser().exists()
+    if local and any(fit.texts(recipe)):
+        fit.check_texts(recipe, renderer(recipe))
+
+
 def model_digest(recipe: Recipe) -> str:
     """What the teacher's weights are: a hash of a local folder, else the name under which others keep them."""
     engine = recipe.teacher
@@ -248,6 +262,7 @@ def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tool
     if isinstance(prompts, TemplateRenderer):
         prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
     threads = ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge")
+    fit.check_texts(recipe, prompts)
     tools = Tools(
         engine=teacher,
         renderer=prompts,
