@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from factory.dispatch import BadItem, Dispatch
 from factory.errors import EngineDead, FactoryError
+from factory.judging import JudgingStats
 from factory.lease import Lease
 from factory.rows import ROLLOUTS, tree_row
 from factory.shards import ShardWriter, Written, commit
@@ -121,6 +122,8 @@ class Progress:
     """Integral of running / places over the time in which an engine was up."""
     engine_seconds: float = 0.0
     """The time itself."""
+    judging: JudgingStats = field(default_factory=JudgingStats)
+    """Of all workers together."""
 
     @property
     def occupancy(self) -> float | None:
@@ -303,7 +306,7 @@ class Driver:
 
     def _observe(self, name: str, report: Report) -> None:
         self._tick()
-        self._reports[name] = report
+        self._keep(name, report)
         progress, live = self.progress, self._reports.values()
         progress.attempts += report.attempts
         progress.right += report.right
@@ -316,6 +319,11 @@ class Driver:
         cap = self._settings.budget.tokens
         if cap is not None and progress.tokens_before + progress.tokens >= cap:
             self.stop(Ended.CAPPED)
+
+    def _keep(self, name: str, report: Report) -> None:
+        before = self._reports.get(name, Report())
+        self._reports[name] = report
+        self.progress.judging += report.judging - before.judging
 
     async def _commit(self, written: Written) -> None:
         async with self._commits:
@@ -331,7 +339,8 @@ class Driver:
         self.progress.lost_workers += 1
         if name in self._reports:  # what it had generated stays paid for; nothing of it runs any more
             last = self._reports[name]
-            self._reports[name] = Report(engine=replace(last.engine, running=0, waiting=0))
+            engine = replace(last.engine, running=0, waiting=0)
+            self._keep(name, Report(engine=engine, judging=replace(last.judging, running=0, waiting=0)))
         for problem in self._dispatch.lost(name):
             self._record(_blamed_tree(problem, self._policy))
 

@@ -1,7 +1,7 @@
 """A problem becomes a closed tree: the only loop where search, engine and verifiers meet.
 
-`Rollout` drives one pure search. What the search wants goes to the engine at once; what comes back is verified on a
-thread of its own and handed to the search, in any order, as soon as it is there. Nothing that was paid for is lost:
+`Rollout` drives one pure search. What the search wants goes to the engine at once; what comes back is judged beside the
+event loop and handed to the search, in any order, as soon as it is there. Nothing that was paid for is lost:
 `snapshot` gives the open tree at any moment, and a rollout that is given a snapshot replays it and asks the engine only
 for what is missing.
 
@@ -12,21 +12,21 @@ It does not decide what to expand (the search does), nor what is right (the veri
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import dataclass, replace
 
+from factory.admission import Admission, Ticket
 from factory.engines.base import Engine, Prompt, Request, path_ids
 from factory.errors import FactoryError
+from factory.judging import Judging
 from factory.render import Renderer
 from factory.scorers.base import Scorer
 from factory.search.base import Ending, Expansion, Grown, Search, SearchFactory, Wants
 from factory.types import (
     ROOT,
-    Attempt,
     Cost,
     FinishReason,
     Generation,
@@ -38,7 +38,6 @@ from factory.types import (
     Problem,
     StopReason,
     Tree,
-    Verdict,
     attempt_of,
 )
 
@@ -48,33 +47,73 @@ class SearchContractError(FactoryError):
 
 
 class Load:
-    """Generations that rollouts wait for, and an event for whoever keeps the engine full."""
+    """The requests of one worker's rollouts: lets them into the engine, and tells whoever begins problems of changes.
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.outstanding = 0
+    `admission` has the rules. Belongs to one event loop.
+    """
+
+    def __init__(self, places: Callable[[], int], clock: Callable[[], float] = time.perf_counter) -> None:
+        """`places`: how many requests the engine runs at once."""
         self.changed = asyncio.Event()
+        self._places = places
         self._clock = clock
+        self._admission = Admission()
+        self._entering: dict[Ticket, asyncio.Future[None]] = {}
+        self._trees = itertools.count(1)
         self._since = clock()
         self._shared = 0.0
 
-    def add(self, change: int) -> None:
-        self._advance()
-        self.outstanding += change
-        self.changed.set()
+    @property
+    def outstanding(self) -> int:
+        """Requests that are inside the engine, or wait for it."""
+        return self._admission.inside + self._admission.outside
+
+    def number(self) -> int:
+        """Of a tree that begins now."""
+        return next(self._trees)
+
+    def wants_problem(self, trees: int) -> bool:
+        """Whether another problem shall be begun, beside so many open trees."""
+        return self._admission.wants_problem(self._places(), trees)
+
+    def ask(self, ticket: Ticket) -> None:
+        """Queue a request at once, so that it counts from now on."""
+        self._admission.ask(ticket)
+        self._entering[ticket] = asyncio.get_running_loop().create_future()
+        self._admit()
+
+    async def entered(self, ticket: Ticket) -> None:
+        """Wait until it may go into the engine."""
+        await self._entering[ticket]
+
+    def leave(self, ticket: Ticket) -> None:
+        """It is answered or given up; once more does nothing."""
+        if self._entering.pop(ticket, None) is not None:
+            self._advance()
+            self._admission.leave(ticket)
+            self._admit()
 
     def shared(self) -> float:
-        """Seconds so far of what one of the requests in flight had of the engine, all having equal parts of it.
+        """Seconds so far of what one of the requests inside had of the engine, all having equal parts of it.
 
-        The difference between two readings is the share of a request that was in flight between them; the shares of
-        all requests add up to the time in which there were any.
+        The difference between two readings is the share of a request that was inside between them; the shares of all
+        requests add up to the time in which there were any.
         """
         self._advance()
         return self._shared
 
+    def _admit(self) -> None:
+        self._advance()
+        for ticket in self._admission.admit(self._places()):
+            future = self._entering[ticket]
+            if not future.done():  # a cancelled task has cancelled it, and leaves in a moment
+                future.set_result(None)
+        self.changed.set()
+
     def _advance(self) -> None:
         now = self._clock()
-        if self.outstanding:
-            self._shared += (now - self._since) / self.outstanding
+        if self._admission.inside:
+            self._shared += (now - self._since) / self._admission.inside
         self._since = now
 
 
@@ -86,12 +125,11 @@ class Tools:
     renderer: Renderer
     search: SearchFactory
     search_name: str
-    judge: Callable[[Problem, Attempt], tuple[Verdict, ...]]
-    judge_threads: Executor
+    judging: Judging
     policy: Policy
+    load: Load
     scorer: Scorer | None = None
     """Needed by searches that ask for scores."""
-    load: Load = field(default_factory=Load)
 
 
 class Rollout:
@@ -103,6 +141,7 @@ class Rollout:
         self._tools = tools
         self._recorded = {node.id: node for node in recorded}
         self._tries = tries
+        self._number = tools.load.number()
         self._nodes: dict[int, Node] = {}  # in the order in which the search was sent them
         self._unsent: dict[int, Node] = {}  # paid for, and not yet judged or scored
         self._tasks: dict[asyncio.Task[Node], Expansion] = {}
@@ -157,15 +196,21 @@ class Rollout:
             self._check(expansion)
             recorded = self._recorded.get(expansion.id)
             if recorded is None or recorded.parent != expansion.parent:
+                if expansion.inject is None:
+                    self._tools.load.ask(self._ticket(expansion))
                 self._begin(expansion, self._grow(expansion, prompt))
-            elif _is_unfinished(recorded, expansion):
-                self._begin(expansion, self._completed(recorded, expansion))
+            elif _lacks_verdicts(recorded):
+                self._begin(expansion, self._judged(recorded))
+            elif _lacks_score(recorded, expansion):
+                self._begin(expansion, self._scored(recorded))
             else:
                 self._replayed[expansion.id] = Grown(expansion, recorded)
 
     def _begin(self, expansion: Expansion, work: Coroutine[None, None, Node]) -> None:
         self._tasks[asyncio.create_task(work)] = expansion
-        self._tools.load.add(1)
+
+    def _ticket(self, expansion: Expansion) -> Ticket:
+        return Ticket(expansion.priority, self._number, expansion.id)
 
     def _check(self, expansion: Expansion) -> None:
         if expansion.id != self._last_id + 1:
@@ -203,14 +248,23 @@ class Rollout:
 
     def _collect(self, task: asyncio.Task[Node]) -> None:
         expansion = self._tasks.pop(task)
-        self._tools.load.add(-1)
+        self._tools.load.leave(self._ticket(expansion))  # it may have been cancelled before it began
         self._ready.append(Grown(expansion, None if task.cancelled() else task.result()))
 
     async def _grow(self, expansion: Expansion, prompt: Prompt) -> Node:
         path = self._path(expansion.parent)
         if expansion.inject is not None:
             return _injected(expansion, expansion.inject, path, self._tools.renderer)
-        before = extended(prompt, path)
+        ticket = self._ticket(expansion)
+        await self._tools.load.entered(ticket)
+        try:
+            node = await self._generated(expansion, extended(prompt, path), path)
+        finally:
+            self._tools.load.leave(ticket)
+        return await self._judged(node) if _lacks_verdicts(node) else node
+
+    async def _generated(self, expansion: Expansion, before: Prompt, path: list[Node]) -> Node:
+        """A node that the engine made, with its score where the search asked for one."""
         room = self._room(before, path)
         limit = room if expansion.max_tokens is None else min(room, expansion.max_tokens)
         if limit < 1:
@@ -223,8 +277,9 @@ class Rollout:
         since = self._tools.load.shared()
         grown = await self._tools.engine.generate(before, request)
         node = _node(expansion, grown, cut=limit == room, renderer=self._tools.renderer)
-        node = replace(node, engine_seconds=self._tools.load.shared() - since)
-        return await self._completed(node, expansion)
+        if _lacks_score(node, expansion):
+            node = await self._scored(node)
+        return replace(node, engine_seconds=self._tools.load.shared() - since)
 
     def _room(self, prompt: Prompt, path: list[Node]) -> int:
         """Tokens that the assistant's turn may still have: those that the policy allows, and that the engine holds."""
@@ -235,29 +290,23 @@ class Rollout:
             return room  # without a path, an engine's own error tells of a prompt that is too long
         return min(room, context - len(prompt.token_ids))
 
-    async def _completed(self, node: Node, expansion: Expansion) -> Node:
-        """With verdicts where it is finished, with a score where the search asked for one."""
-        if not _is_unfinished(node, expansion):
-            return node
+    async def _judged(self, node: Node) -> Node:
         self._unsent[node.id] = node  # it is paid for: a cancellation meanwhile must not lose it
-        path = [*self._path(node.parent), node]
-        complete = await (self._judged(path) if node.state is NodeState.FINISHED else self._scored(path))
+        attempt = attempt_of([*self._path(node.parent), node])
+        try:
+            verdicts = await self._tools.judging.verdicts(self._problem, attempt)
+        finally:
+            self._tools.load.changed.set()  # where verdicts held up the next problem, it may begin
         del self._unsent[node.id]
-        return complete
+        return replace(node, verdicts=verdicts)
 
-    async def _judged(self, path: list[Node]) -> Node:
-        tools = self._tools
-        loop = asyncio.get_running_loop()
-        verdicts = await loop.run_in_executor(tools.judge_threads, tools.judge, self._problem, attempt_of(path))
-        return replace(path[-1], verdicts=verdicts)
-
-    async def _scored(self, path: list[Node]) -> Node:
+    async def _scored(self, node: Node) -> Node:
         if self._tools.scorer is None:
             raise SearchContractError(f"{self._tools.search_name} asks for scores, and the run has no scorer")
-        since = self._tools.load.shared()
-        score = await self._tools.scorer.score(self._problem, path)
-        seconds = path[-1].engine_seconds + self._tools.load.shared() - since
-        return replace(path[-1], score=score.value, scoring=score.scoring, engine_seconds=seconds)
+        self._unsent[node.id] = node
+        score = await self._tools.scorer.score(self._problem, [*self._path(node.parent), node])
+        del self._unsent[node.id]
+        return replace(node, score=score.value, scoring=score.scoring)
 
     def _path(self, leaf: int) -> list[Node]:
         path: list[Node] = []
@@ -278,7 +327,7 @@ class Rollout:
             for task, expansion in self._tasks.items():
                 if task.done() and not task.cancelled() and task.exception() is None:
                     self._ready.append(Grown(expansion, task.result()))
-            self._tools.load.add(-len(self._tasks))
+                self._tools.load.leave(self._ticket(expansion))
             self._tasks.clear()
 
     def _closed(self, ending: Ending) -> Tree:
@@ -311,7 +360,9 @@ def extended(prompt: Prompt, path: Sequence[Node]) -> Prompt:
     if not path:
         return prompt
     start = _turn_start(path)
-    turns = [Message(role, "".join(node.text for node in nodes)) for role, nodes in groupby(path[:start], _role)]
+    turns = [
+        Message(role, "".join(node.text for node in nodes)) for role, nodes in itertools.groupby(path[:start], _role)
+    ]
     return replace(
         prompt,
         messages=(*prompt.messages, *turns),
@@ -338,10 +389,12 @@ def _length(node: Node) -> int:
     return node.generated_tokens if node.token_ids is None else len(node.token_ids)
 
 
-def _is_unfinished(node: Node, expansion: Expansion) -> bool:
-    """Whether a node lacks its verdicts, or the score that its search asked for."""
-    if node.state is NodeState.FINISHED:
-        return not node.verdicts
+def _lacks_verdicts(node: Node) -> bool:
+    return node.state is NodeState.FINISHED and not node.verdicts
+
+
+def _lacks_score(node: Node, expansion: Expansion) -> bool:
+    """Whether the search asked for a score that is not there."""
     return node.state is NodeState.OPEN and expansion.score and node.score is None
 
 

@@ -4,8 +4,9 @@ A `Worker` owns an engine, keeps it full, and writes what is finished to shards 
 tells the driver of a written file, and the driver's sidecar makes it count. It knows nothing of Ray; `cluster` puts one
 into an actor.
 
-Back-pressure: a problem is started while the requests outstanding are fewer than the engine can run and an eighth more,
-so the engine's waiting queue stays short; the driver is asked for as many problems as that takes, and a few more.
+Back-pressure: a problem is begun when the requests of those that are open do not fill the engine (`admission`), so its
+waiting queue stays short, and while verifiers follow (`judging`); the driver is asked for as many problems as that
+takes, and a few more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from datetime import UTC, datetime
 
 from factory.engines.base import Capabilities, EngineStats
 from factory.errors import ConfigError, CorruptShard, EngineDead, classify
+from factory.judging import JudgingStats
 from factory.rollout import Rollout, Tools
 from factory.rows import ROLLOUTS, Row, is_right, row_tree, tree_row
 from factory.shards import Entry, ShardWriter, Status, Written, read_rows
@@ -85,6 +87,7 @@ class Report:
     """Trees closed with a right leaf since the last report."""
     closed: int = 0
     engine: EngineStats = field(default_factory=EngineStats)
+    judging: JudgingStats = field(default_factory=JudgingStats)
     dead: str | None = None
     """Why the engine will answer no more; None while it lives."""
 
@@ -146,20 +149,21 @@ class Worker:
         return self._report()
 
     async def _feed(self) -> None:
-        """Start queued problems while the engine has places, and a few more: a freed place is refilled from the
-        engine's own queue at its next step, where a request that starts from here would come a step or two later.
-        """
+        """Start queued problems while the engine has places for them, and the verifiers can follow."""
         load = self._tools.load
         places = self._tools.engine.capabilities.max_running
-        enough = places + places // 8
         while True:
             await load.changed.wait()
             load.changed.clear()
-            while self._queue and not self._dead and load.outstanding < enough:
+            while self._queue and not self._dead and self._has_room(places):
                 await self._begin(self._queue[0])
                 await asyncio.sleep(0)  # lets the rollout ask for its first generations, so that they count
             if self._room():
                 self._wake.set()
+
+    def _has_room(self, places: int) -> bool:
+        """Whether another problem may begin."""
+        return self._tools.load.wants_problem(len(self._rollouts)) and not self._tools.judging.full(places)
 
     async def _begin(self, assignment: Assignment) -> None:
         """Start the problem at the head of the queue, which it leaves once its journal is read."""
@@ -298,6 +302,7 @@ class Worker:
             solved=tally.solved,
             closed=tally.closed,
             engine=self._tools.engine.stats,
+            judging=self._tools.judging.stats,
             dead=self._dead,
         )
 

@@ -34,10 +34,11 @@ from factory.dispatch import BadItem
 from factory.engines.base import Engine
 from factory.errors import ConfigError, classify
 from factory.ids import digest, file_digest, folder_digest
+from factory.judging import Judging
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
-from factory.rollout import Tools
+from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.search.budget_forcing import Forcing, budget_forcing
@@ -48,6 +49,7 @@ from factory.verifiers.base import Verifier, validate_checks, validate_problem, 
 from factory.verifiers.jail import Jail
 from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
+from pipelines import fit
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
 
@@ -169,6 +171,19 @@ def check_engine(recipe: Recipe) -> None:
         engine(recipe)
 
 
+def check_search(recipe: Recipe) -> None:
+    """Raise ConfigError for a search that cannot work on the recipe's engine, before anything is written.
+
+    The tokenizer of a local model is loaded if there are texts to spell. One with a hub name may not be within reach
+    here: the workers look at it, before their engines start.
+    """
+    config = recipe.teacher
+    fit.check_capabilities(recipe, engine(recipe).capabilities)
+    local = isinstance(config, VllmEngineConfig) and Path(config.model).expanduser().exists()
+    if local and any(fit.texts(recipe)):
+        fit.check_texts(recipe, renderer(recipe))
+
+
 def model_digest(recipe: Recipe) -> str:
     """What the teacher's weights are: a hash of a local folder, else the name under which others keep them."""
     engine = recipe.teacher
@@ -261,13 +276,15 @@ def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tool
     teacher, prompts = engine(recipe), renderer(recipe)
     if isinstance(prompts, TemplateRenderer):
         prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
+    threads = ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge")
+    fit.check_texts(recipe, prompts)
     tools = Tools(
         engine=teacher,
         renderer=prompts,
         search=search(recipe),
         search_name=recipe.search.kind,
-        judge=judge(recipe.sandbox),
-        judge_threads=ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge"),
+        judging=Judging(judge(recipe.sandbox), threads, JUDGE_THREADS),
         policy=policy,
+        load=Load(lambda: teacher.capabilities.max_running),
     )
     return teacher, tools

@@ -29,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from factory.driver import Progress
+from factory.judging import JudgingStats
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +215,7 @@ def _facts(progress: Progress, pace: Pace) -> Iterator[tuple[str, list[str]]]:
             "attempts",
             [f"{progress.attempts:,}", f"{progress.right:,} right", f"{progress.solved:,} problems solved"],
         )
+        yield "verdicts", list(_verdicts(progress.judging))
         yield "tokens", list(_tokens(progress, pace))
         yield "engine", list(_engine(progress))
         yield "workers", [f"{progress.workers:,}", f"{progress.lost_workers:,} lost"]
@@ -230,10 +232,14 @@ def _problems(progress: Progress) -> Iterator[str]:
         yield f"{progress.errors:,} errors"
 
 
-def _attempts(progress: Progress) -> Iterator[str]:
-    yield f"{progress.attempts:,} attempts"
-    yield f"{progress.right:,} right"
-    yield f"{progress.solved:,} problems solved"
+def _verdicts(judging: JudgingStats) -> Iterator[str]:
+    yield f"{judging.judged:,} judged"
+    if judging.unknown:
+        yield f"{judging.unknown:,} unknown"
+    yield f"{judging.waiting:,} wait"
+    yield f"{judging.running:,} run"
+    if judging.mean is not None:
+        yield f"{1000 * judging.mean:,.1f} ms mean"
 
 
 def _tokens(progress: Progress, pace: Pace) -> Iterator[str]:

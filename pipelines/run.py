@@ -107,6 +107,7 @@ def dry_run(recipe: Recipe) -> str:
 
 def _resolved(recipe: Recipe) -> dict[str, Any]:
     build.check_engine(recipe)
+    build.check_search(recipe)
     return resolved(recipe, build.model_digest(recipe))
 
 

@@ -1,4 +1,4 @@
-"""`factory stats`: the funnel of a run, what it cost, and what it yields by difficulty.
+"""`factory stats`: the funnel of a run, what it cost, what verifiers decided, and what it yields by difficulty.
 
 What sidecars tell is taken from them; outcomes and difficulty need rows, of which only a few columns are read. A run is
 read shard by shard, each together with the transcripts made from it, so memory grows with the number of shards and of
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from factory.rows import Row
@@ -26,6 +27,7 @@ from factory.shards import Entry, Sidecar, iter_shard, iter_sidecars
 from factory.stats import pass_rate_stopped
 from factory.store import Store
 from factory.types import Aspect, NodeState, Outcome, StopReason, worst
+from pipelines.check_times import Checks, add_verdict
 from pipelines.report import console, counted, one_line, print_json, print_pairs
 
 STOPPED_AT_ONE = "stopped at 1"
@@ -42,32 +44,50 @@ ERROR_KINDS = 1000
 """Different texts of errors that are told apart; later ones are counted together."""
 SHOWN_ERRORS = 5
 
+TOKENS = (
+    "generated_tokens",
+    "sequential_tokens",
+    "prompt_tokens",
+    "cached_tokens",
+    "scoring_generated_tokens",
+    "scoring_prompt_tokens",
+)
+"""What a tree's cost counts in tokens."""
+
 _NODE = "nodes.list.element"
 _COLUMNS = [
     "problem_id",
     "stop",
-    "cost.generated_tokens",
-    "cost.prompt_tokens",
-    "cost.cached_tokens",
-    "cost.wall_seconds",
+    "search",
+    *(f"cost.{name}" for name in (*TOKENS, "engine_seconds", "wall_seconds")),
     f"{_NODE}.state",
     f"{_NODE}.counted",
-    f"{_NODE}.verdicts.list.element.aspect",
-    f"{_NODE}.verdicts.list.element.outcome",
+    *(f"{_NODE}.verdicts.list.element.{column}" for column in ("verifier", "aspect", "outcome", "evidence", "seconds")),
 ]
 
 
 @dataclass(slots=True)
 class Yield:
-    """What the problems of one difficulty came to."""
+    """What the problems of one difficulty, or of one strategy, came to."""
 
     problems: int = 0
     solved: int = 0
     generated_tokens: int = 0
+    sequential_tokens: int = 0
+    """Of all its problems together; the longest path of each."""
+    engine_seconds: float = 0.0
     kept: Counter[str] = field(default_factory=Counter)
     """Transcripts by variant."""
     characters: Counter[str] = field(default_factory=Counter)
     """Of the kept texts, by variant."""
+
+    def add(self, cost: Mapping[str, Any], *, solved: bool) -> None:
+        """Count one problem."""
+        self.problems += 1
+        self.solved += solved
+        self.generated_tokens += cost["generated_tokens"]
+        self.sequential_tokens += cost["sequential_tokens"]
+        self.engine_seconds += cost["engine_seconds"]
 
     def plain(self) -> dict[str, Any]:
         means = {variant: round(self.characters[variant] / number, 1) for variant, number in self.kept.items()}
@@ -75,6 +95,9 @@ class Yield:
             "problems": self.problems,
             "solved": self.solved,
             "generated_tokens": self.generated_tokens,
+            "tokens_per_solved": _per(self.generated_tokens, self.solved),
+            "mean_sequential_tokens": _per(self.sequential_tokens, self.problems),
+            "engine_seconds": round(self.engine_seconds, 3),
             "kept": dict(self.kept),
             "mean_characters": means,
         }
@@ -97,7 +120,11 @@ class Figures:
     """`truncated`, `beyond_stop`, and finished leaves by what was found of their answers."""
     chains: Counter[str] = field(default_factory=Counter)
     """Finished leaves by what was found of their reasoning, where a verifier judges it."""
+    checks: dict[str, Checks] = field(default_factory=dict)
+    """By verifier, of all finished leaves, uncounted ones included: their verdicts were paid for, too."""
     cost: Counter[str] = field(default_factory=Counter)
+    engine_seconds: float = 0.0
+    """In which any engine had a request; each moment counts once, whatever ran beside each other."""
     wall_seconds: float = 0.0
     """Of all trees; they run side by side, so it is far more than the run took."""
     cached_told: bool = False
@@ -107,6 +134,7 @@ class Figures:
     kept: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     by_difficulty: dict[str, Yield] = field(default_factory=lambda: {bucket: Yield() for bucket in BUCKETS})
+    by_strategy: dict[str, Yield] = field(default_factory=dict)
 
     @property
     def problems(self) -> int:
@@ -192,9 +220,9 @@ def _add_entries(figures: Figures, sidecar: Sidecar, current: Mapping[str, Entry
 
 def _add_rows(
     figures: Figures, rows: Iterator[Row], current: Mapping[str, Entry], stop_at: int | None
-) -> dict[str, Yield]:
+) -> dict[str, tuple[Yield, Yield]]:
     """What only rows tell; returns where the transcripts of each problem belong."""
-    buckets: dict[str, Yield] = {}
+    buckets: dict[str, tuple[Yield, Yield]] = {}
     for row in rows:
         entry = current.get(row["problem_id"])
         if entry is None:
@@ -204,22 +232,26 @@ def _add_rows(
         _add_leaves(figures, leaves)
         if entry.status != "error":
             place = figures.by_difficulty[_bucket(leaves, row["stop"], stop_at)]
-            place.problems += 1
-            place.solved += entry.status == "solved"
-            place.generated_tokens += row["cost"]["generated_tokens"]
-            buckets[entry.problem_id] = place
+            strategy = figures.by_strategy.setdefault(row["search"], Yield())
+            for one in (place, strategy):
+                one.add(row["cost"], solved=entry.status == "solved")
+            buckets[entry.problem_id] = place, strategy
     return buckets
 
 
 def _add_cost(figures: Figures, cost: Mapping[str, Any]) -> None:
-    for name in ("generated_tokens", "prompt_tokens", "cached_tokens"):
+    for name in TOKENS:
         figures.cost[name] += cost[name] or 0
     figures.cached_told |= cost["cached_tokens"] is not None
+    figures.engine_seconds += cost["engine_seconds"]
     figures.wall_seconds += cost["wall_seconds"]
 
 
 def _add_leaves(figures: Figures, leaves: list[Row]) -> None:
     for leaf in leaves:
+        for verdict in leaf["verdicts"]:
+            if verdict["aspect"] == Aspect.ANSWER:
+                add_verdict(figures.checks, verdict)
         if not leaf["counted"]:
             figures.leaves["beyond_stop"] += 1
         elif leaf["state"] == NodeState.TRUNCATED:
@@ -237,11 +269,11 @@ def _outcome(leaf: Row, aspect: Aspect) -> Outcome | None:
 _TRANSCRIPT_COLUMNS = ["problem_id", "variant", "characters_kept"]
 
 
-def _add_transcripts(figures: Figures, rows: Iterator[Row], buckets: Mapping[str, Yield]) -> None:
+def _add_transcripts(figures: Figures, rows: Iterator[Row], buckets: Mapping[str, tuple[Yield, Yield]]) -> None:
     for row in rows:
         variant = row["variant"]
         figures.kept[variant] += 1
-        if (place := buckets.get(row["problem_id"])) is not None:
+        for place in buckets.get(row["problem_id"], ()):
             place.kept[variant] += 1
             place.characters[variant] += row["characters_kept"]
 
@@ -276,6 +308,8 @@ def plain(figures: Figures) -> dict[str, Any]:
     return {
         "funnel": _funnel(figures),
         "cost": _cost(figures),
+        "checks": {verifier: one.plain() for verifier, one in sorted(figures.checks.items())},
+        "by_strategy": {strategy: one.plain() for strategy, one in figures.by_strategy.items()},
         "by_difficulty": {bucket: one.plain() for bucket, one in figures.by_difficulty.items()},
     }
 
@@ -303,21 +337,27 @@ def _cost(figures: Figures) -> dict[str, Any]:
         "generated_tokens": tokens,
         "prompt_tokens": figures.cost["prompt_tokens"],
         "cached_tokens": figures.cost["cached_tokens"] if figures.cached_told else None,
+        "mean_sequential_tokens": _per(figures.cost["sequential_tokens"], figures.problems),
+        "scoring_generated_tokens": figures.cost["scoring_generated_tokens"],
+        "scoring_prompt_tokens": figures.cost["scoring_prompt_tokens"],
         "superseded_tokens": figures.superseded_tokens,
+        "engine_seconds": round(figures.engine_seconds, 3),
+        "engine_seconds_per_solved": _per(figures.engine_seconds, figures.statuses["solved"]),
         "wall_seconds": round(figures.wall_seconds, 3),
         "tokens_per_solved": _per(tokens, figures.statuses["solved"]),
         "tokens_per_kept": {variant: _per(tokens, number) for variant, number in figures.kept.items()},
     }
 
 
-def _per(tokens: int, number: int) -> float | None:
-    return round(tokens / number, 1) if number else None
+def _per(total: float, number: int) -> float | None:
+    return round(total / number, 2) if number else None
 
 
 def _print(url: str, figures: Figures) -> None:
     out = console()
     out.print(f"run {one_line(url)}", style="bold", soft_wrap=True)
     print_pairs(out, (*_funnel_rows(figures), *_cost_rows(figures)))
+    _print_checks(out, figures.checks)
     out.print("\nby the teacher's pass rate on the problem; lengths are mean characters of what is kept:", style="bold")
     out.print(_difficulty(figures))
     for bucket, meaning in NOTES.items():
@@ -347,12 +387,41 @@ def _cost_rows(figures: Figures) -> Iterator[tuple[str, str]]:
     cost = _cost(figures)
     cached = "" if cost["cached_tokens"] is None else f", {cost['cached_tokens']:,} of them cached"
     yield "tokens", f"{cost['generated_tokens']:,} generated; {cost['prompt_tokens']:,} of prompts{cached}"
+    if scored := cost["scoring_generated_tokens"] + cost["scoring_prompt_tokens"]:
+        yield "", f"{scored:,} more for guesses about prefixes, prompts included"
+    if cost["mean_sequential_tokens"] is not None:
+        yield "in a row", f"{cost['mean_sequential_tokens']:,.0f} tokens a problem that no parallelism can shorten"
     if figures.superseded_tokens:
         yield "", f"{figures.superseded_tokens:,} more were generated for errors that were retried since"
     per = [f"{cost['tokens_per_solved']:,.0f} a solved problem"] if cost["tokens_per_solved"] else []
     per += [f"{each:,.0f} a kept {variant} transcript" for variant, each in cost["tokens_per_kept"].items()]
     yield "each", ", ".join(per) or "nothing is solved yet"
+    each_solved = cost["engine_seconds_per_solved"]
+    solved = "" if each_solved is None else f", {each_solved:,.2f} a solved problem"
+    yield "engine", f"{figures.engine_seconds:,.1f} s busy{solved}"
     yield "seconds", f"{figures.wall_seconds:,.1f} of search, all trees together (they run side by side)"
+
+
+def _print_checks(out: Console, checks: Mapping[str, Checks]) -> None:
+    if not checks:
+        return
+    out.print("\nchecks by verifier, and their wall times:", style="bold")
+    out.print(_checks(checks))
+    for verifier, one in sorted(checks.items()):
+        for reason, number in one.reasons.most_common(SHOWN_ERRORS):
+            out.print(f"{one_line(verifier)} unknown: {number:,} × {one_line(reason)}", soft_wrap=True)
+
+
+def _checks(checks: Mapping[str, Checks]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("verifier", no_wrap=True)
+    for name in ("checks", *Outcome, "total s", "mean ms", "p95 ms", "longest ms"):
+        table.add_column(name, justify="right")
+    for verifier, one in sorted(checks.items()):
+        outcomes = [f"{one.outcomes[outcome]:,}" for outcome in Outcome]
+        times = [f"{1000 * each:,.2f}" for each in (one.seconds / one.number, one.percentile(0.95), one.longest)]
+        table.add_row(one_line(verifier), f"{one.number:,}", *outcomes, f"{one.seconds:,.1f}", *times)
+    return table
 
 
 def _difficulty(figures: Figures) -> Table:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine
 from factory.ids import problem_id
+from factory.judging import Judging
 from factory.render import PlainRenderer
-from factory.rollout import Tools
+from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.types import Aspect, Attempt, Check, Message, Outcome, Policy, Problem, Sampling, Verdict
@@ -83,16 +84,21 @@ def tools(
     *,
     judge: Callable[[Problem, Attempt], tuple[Verdict, ...]] = judge,
     policy: Policy = POLICY,
+    pool: Executor = THREADS,
+    threads: int = 1,
 ) -> Tools:
-    """Tools of one worker; best of 4 until 2 are right, unless another search is given."""
+    """Tools of one worker; best of 4 until 2 are right, unless another search is given.
+
+    `pool`: where verifiers run, on so many `threads`.
+    """
     return Tools(
         engine=engine,
         renderer=PlainRenderer(),
         search=search or (lambda _: best_of_n(4, None, 2)),
         search_name="best_of_n",
-        judge=judge,
-        judge_threads=THREADS,
+        judging=Judging(judge, pool, threads),
         policy=policy,
+        load=Load(lambda: engine.capabilities.max_running),
     )
 
 

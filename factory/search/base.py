@@ -37,6 +37,8 @@ class Expansion:
     """Texts that end a step; a node that ends with one is OPEN."""
     score: bool = False
     """Whether the run's scorer is asked about the node, if it comes back OPEN."""
+    priority: int = 0
+    """What can wait has a higher number: where the engine is full, it goes after all that is lower."""
     inject: str | None = None
     """This text, instead of a generation: its node is INJECTED, costs nothing and comes back OPEN. Behind an open node
     it continues the assistant's turn; behind a finished one it is a user's turn, after which the assistant's begins."""

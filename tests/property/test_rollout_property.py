@@ -74,7 +74,7 @@ class Setting:
 
     def tools(self, delays: int) -> tuple[ScriptedEngine, Tools]:
         engine = ScriptedEngine(script(delays), max_running=self.places)
-        return engine, replace(tools(engine, self.search), judge_threads=Inline())
+        return engine, tools(engine, self.search, pool=Inline())
 
     async def run(self, delays: int, recorded: Sequence[Node] = ()) -> tuple[Tree, list[int]]:
         """The closed tree, and the ids that the engine was asked for."""

@@ -113,8 +113,10 @@ def _tree(asked: Problem, nodes: tuple[Node, ...], stop: StopReason, error: str 
     cost = Cost(
         generations=len(nodes),
         generated_tokens=TOKENS * len(nodes),
+        sequential_tokens=TOKENS * bool(nodes),
         prompt_tokens=PROMPT_TOKENS * len(nodes),
         cached_tokens=sum(told) if told else None,
+        engine_seconds=0.5,
         wall_seconds=2.0,
     )
     policy = Policy("teacher", "0" * 64, Sampling())

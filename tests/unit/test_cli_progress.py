@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from factory.driver import Progress
+from factory.judging import JudgingStats
 from pipelines.progress import Meter, Pace, duration, line, panel, show
 
 FULL = Progress(
@@ -36,6 +37,7 @@ FULL = Progress(
     lost_workers=1,
     occupancy_seconds=91.0,
     engine_seconds=100.0,
+    judging=JudgingStats(12, 4, 410, 821, 3, seconds=3.7, longest=0.8),
 )
 PACE = Pace(elapsed=201.4, recent=1234.4, mean=3120.0, left=160.0)
 
@@ -64,7 +66,7 @@ def test_the_panel(width: int) -> None:
     out = drawn(FULL, PACE, width)
     assert max(map(len, out.splitlines())) <= min(80, width)
     said = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out).split())
-    assert len(out.splitlines()) == 8 or width == 40, "one line for each fact"
+    assert len(out.splitlines()) == 9 or width == 40, "one line for each fact"
     for fact in (
         "searching",
         "140 of 300 closed (40 before)",
@@ -73,6 +75,7 @@ def test_the_panel(width: int) -> None:
         "attempts 1,532",
         "410 right",
         "80 problems solved",
+        "verdicts 1,234 judged · 3 unknown · 12 wait · 4 run · 3.0 ms mean",
         "tokens 312,000",
         "1,234/s now",
         "3,120/s mean",
@@ -90,7 +93,25 @@ def test_the_panel(width: int) -> None:
 def test_it_is_as_high_at_the_largest_scale() -> None:
     big = 10**9
     large = Progress(
-        10 * big, big, big, big, big, big, big, big, big, 10**6, 10**6, 10**6, big, 10**12, 1000, 9, 1.0, 2.0
+        10 * big,
+        big,
+        big,
+        big,
+        big,
+        big,
+        big,
+        big,
+        big,
+        10**6,
+        10**6,
+        10**6,
+        big,
+        10**12,
+        1000,
+        9,
+        1.0,
+        2.0,
+        JudgingStats(10**5, 10**4, big, big, 10**6, 9e6, 9e3),
     )
     assert max(map(len, drawn(large, Pace(9e6, 1e6, 1e6, 9e6)).splitlines())) <= 80
     assert "104 d" in line(large, Pace(9e6, 1e6, 1e6, 9e6))

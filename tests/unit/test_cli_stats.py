@@ -105,7 +105,53 @@ def test_the_cost(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cost["superseded_tokens"] == 10 * 2
     assert cost["wall_seconds"] == 2.0 * 6
     assert cost["tokens_per_solved"] == 72.5
-    assert cost["tokens_per_kept"] == {"full": round(290 / 7, 1), "pruned": round(290 / 4, 1)}
+    assert cost["tokens_per_kept"] == {"full": round(290 / 7, 2), "pruned": round(290 / 4, 2)}
+    assert cost["engine_seconds"] == 0.5 * 6
+    assert cost["engine_seconds_per_solved"] == 0.5 * 6 / 4
+    assert (cost["scoring_generated_tokens"], cost["scoring_prompt_tokens"]) == (0, 0)
+
+
+def test_cost_by_strategy(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    by = figures(run, capsys)["by_strategy"]
+    cost = figures(run, capsys)["cost"]
+    assert sum(one["generated_tokens"] for one in by.values()) <= cost["generated_tokens"]
+    assert (by["best_of_n"]["problems"], by["best_of_n"]["solved"]) == (5, 4)
+    assert by["best_of_n"]["mean_sequential_tokens"] == 10.0
+    assert by["best_of_n"]["kept"] == {"full": 7, "pruned": 4}
+
+
+def test_checks_by_verifier(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every finished leaf, also beyond the stop; `countdown` has two verdicts on each, and is one check."""
+    checks = figures(run, capsys)["checks"]
+    assert list(checks) == ["countdown"]
+    found = checks["countdown"]
+    assert found["outcomes"] == {"pass": 8, "fail": 19, "unknown": 0}
+    assert found["unknown_by_reason"] == {}
+    assert 0 < found["mean_seconds"] <= found["longest_seconds"] <= found["seconds"] + 0.001
+    row = next(line.split() for line in text(run, capsys).splitlines() if line.startswith("countdown"))
+    assert row[:5] == ["countdown", "27", "8", "19", "0"]
+
+
+def test_why_checks_decided_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged = make.tree(make.problem(id(1)), [WRONG] * 3)
+    evidence = [
+        "VerifierError: the sandbox had trouble: run 1",
+        "VerifierError: the sandbox had trouble: run 2",
+        "\x1b[",
+    ]
+    nodes = [
+        replace(node, verdicts=(replace(node.verdicts[0], outcome=Outcome.UNKNOWN, evidence=said, seconds=2.0),))
+        for node, said in zip(judged.nodes, evidence, strict=True)
+    ]
+    run = make.write_run(tmp_path / "run", [[replace(judged, nodes=tuple(nodes))]])
+    found = figures(run, capsys)["checks"]["countdown"]
+    assert found["outcomes"] == {"pass": 0, "fail": 0, "unknown": 3}
+    assert found["unknown_by_reason"] == {"VerifierError: the sandbox had trouble": 2, "\x1b[": 1}
+    assert (found["seconds"], found["mean_seconds"], found["longest_seconds"]) == (6.0, 2.0, 2.0)
+    assert found["p95_seconds"] == pytest.approx(2.0, rel=0.025)
+    out = text(run, capsys)
+    assert "countdown unknown: 2 × VerifierError: the sandbox had trouble\n" in out
+    assert "countdown unknown: 1 × \\x1b[\n" in out
 
 
 def test_yield_by_difficulty(run: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +163,16 @@ def test_yield_by_difficulty(run: str, capsys: pytest.CaptureFixture[str]) -> No
         "0.25-0.5": 1,
         "1": 1,
     }
-    assert by["0"] == {"problems": 1, "solved": 0, "generated_tokens": 80, "kept": {}, "mean_characters": {}}
+    assert by["0"] == {
+        "problems": 1,
+        "solved": 0,
+        "generated_tokens": 80,
+        "tokens_per_solved": None,
+        "mean_sequential_tokens": 10.0,
+        "engine_seconds": 0.5,
+        "kept": {},
+        "mean_characters": {},
+    }
     easy = by["1"]
     assert (easy["solved"], easy["generated_tokens"], easy["kept"]) == (1, 20, {"full": 2, "pruned": 1})
     assert easy["mean_characters"] == {"full": (len(RIGHT) + len(DETOURED)) / 2, "pruned": len(RIGHT)}

@@ -27,7 +27,7 @@ from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.shards import Sidecar, iter_rows, iter_sidecars, problem_states, sidecars
 from factory.store import Store
-from factory.types import Problem, StopReason, Tree
+from factory.types import Outcome, Problem, StopReason, Tree
 from factory.worker import Assignment, Hello, Identity, Limits, Report, Worker
 from tests.rig import POLICY, alone, dice, node_of, number_of, problem, problems, script, tools
 
@@ -251,6 +251,10 @@ async def test_every_problem_is_committed_once(plant: Plant) -> None:
     assert progress.attempts == sum(len(list(tree.leaves())) for tree in trees.values()) == 75
     assert progress.tokens == plant.tokens_paid() == plant.tokens_on_disk()
     assert (progress.trees, progress.running, progress.workers, progress.places) == (0, 0, 0, 0)
+    outcomes = Counter(node.outcome for tree in trees.values() for node in tree.nodes)
+    judging = progress.judging
+    assert (judging.passed, judging.failed, judging.unknown) == tuple(outcomes[outcome] for outcome in Outcome)
+    assert (judging.waiting, judging.running) == (0, 0)
     assert plant.closed == ["w000r000"]
     assert plant.trees("journal") == {}
 
@@ -385,6 +389,8 @@ async def test_whoever_dies_whenever_each_problem_is_committed_once(seed: int, p
     assert len([tree for tree in trees.values() if tree.error]) <= 2
     assert driver.progress.committed == 14
     assert driver.progress.lost_workers == len(doom.deaths)
+    judging = driver.progress.judging
+    assert (judging.waiting, judging.running) == (0, 0), "of the dead nothing waits"
     assert len(plant.closed) == len(plant.machines)
 
 
@@ -557,7 +563,7 @@ def at_request(number: int, then: Callable[[], object], turns: Callable[[int, in
     return reply
 
 
-@pytest.mark.parametrize("at", [1, 5, 20, 40])
+@pytest.mark.parametrize("at", [1, 5, 20, 30])
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stopped_run_keeps_every_finished_generation(at: int, workers: int, plant: Plant) -> None:
     plant.script = at_request(at, lambda: driver.stop(Ended.INTERRUPTED), lambda number, node: (number + node) % 9)

@@ -363,7 +363,7 @@ async def test_an_answer_that_is_cancelled_while_it_is_judged_stays_and_does_not
         return Ending(StopReason.SOLVED, frozenset({first.expansion.id}))
 
     engine = await engine_saying({1: Reply("soon yes", turns=3), 2: "late yes"})
-    shared = replace(tools(engine, search, judge=judge_slowly), judge_threads=ThreadPoolExecutor(2))
+    shared = tools(engine, search, judge=judge_slowly, pool=ThreadPoolExecutor(2), threads=2)
     tree = await Rollout(problem(1), shared).run()
     gate.open()
     assert [(node.id, node.text, node.counted, node.outcome) for node in tree.nodes] == [

@@ -1,0 +1,97 @@
+"""Whether a recipe's search fits its engine: what cannot work is refused by its key before an engine starts.
+
+`check_capabilities` needs what the engine declares. `check_texts` needs the tokenizer: a stop string that it cannot
+spell never comes, and a rule's text that it cannot spell would reach the model as something else. Both raise
+ConfigError. Who calls them, and where: `pipelines.build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from factory.config import (
+    BudgetForcingConfig,
+    JudgementScorer,
+    LadderConfig,
+    OneSearch,
+    Recipe,
+    ReviseConfig,
+    StepConfig,
+)
+from factory.engines.base import Capabilities
+from factory.errors import ConfigError
+from factory.render import Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of a recipe that the model reads or is to write."""
+
+    key: str
+    """Its place in the recipe."""
+    text: str
+    stops: bool = False
+    """Whether the model is to write it; else a rule does."""
+
+
+def texts(recipe: Recipe) -> Iterator[Text]:
+    """All that a recipe's search and scorer would have the tokenizer spell."""
+    for place, one in _strategies(recipe):
+        match one:
+            case StepConfig():
+                yield from (Text(f"{place}.step_stop", text, stops=True) for text in one.step_stop)
+            case BudgetForcingConfig():
+                yield Text(f"{place}.end", one.end, stops=True)
+                yield Text(f"{place}.wait", one.wait)
+                yield Text(f"{place}.cue", one.cue)
+            case ReviseConfig():
+                yield Text(f"{place}.criticism", one.criticism)
+    if isinstance(recipe.scorer, JudgementScorer):
+        yield from (Text(f"scorer.{key}", getattr(recipe.scorer, key)) for key in ("cue", "yes", "no"))
+
+
+def _strategies(recipe: Recipe) -> list[tuple[str, OneSearch]]:
+    """Each strategy with its place in the recipe."""
+    if isinstance(recipe.search, LadderConfig):
+        return [(f"search.rungs.{number}", one) for number, one in enumerate(recipe.search.rungs)]
+    return [("search", recipe.search)]
+
+
+def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:
+    """Raise for a search that goes on from where a generation ended on an engine that cannot, and for a turn that
+    leaves no room for a prompt."""
+    for place, one in _strategies(recipe):
+        if isinstance(one, StepConfig | BudgetForcingConfig) and not capabilities.token_prompts:
+            raise ConfigError(
+                f"{place}.kind: {one.kind!r} goes on from what the model has begun, by token ids, and the engine takes "
+                "none: use protocol = 'completions' or another engine"
+            )
+    context, most = capabilities.max_context, recipe.sampling.max_tokens
+    if context is not None and most >= context:
+        raise ConfigError(f"sampling.max_tokens: {most} leaves no room for a prompt in a context of {context} tokens")
+
+
+def check_texts(recipe: Recipe, renderer: Renderer) -> None:
+    """Raise for the first text that the model's tokenizer cannot spell. An engine's server may keep its tokenizer to
+    itself: nothing is said of it then."""
+    for one in texts(recipe):
+        if not (_could_be_written if one.stops else _is_spelled)(renderer, one.text):
+            raise ConfigError(f"{one.key}: the tokenizer cannot spell {one.text!r}{_instead(renderer, one.text)}")
+
+
+def _could_be_written(renderer: Renderer, text: str) -> bool:
+    """A tokenizer of words may have it only with the space that stands before it."""
+    return _is_spelled(renderer, text) or _is_spelled(renderer, f" {text}")
+
+
+def _is_spelled(renderer: Renderer, text: str) -> bool:
+    """Whether the ids of a text spell the text. Ids on their own may lack, or gain, the space that they begin with."""
+    ids = renderer.encode(text)
+    return ids is None or renderer.decode(ids).lstrip(" ") == text.lstrip(" ")
+
+
+def _instead(renderer: Renderer, text: str) -> str:
+    """What would come of it, for whoever wrote it."""
+    ids = renderer.encode(text)
+    return "" if ids is None else f": it would become {renderer.decode(ids)!r}"
