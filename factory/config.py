@@ -272,8 +272,9 @@ class BudgetForcingConfig(ChainsConfig):
             raise ValueError(f"slack = {self.slack} leaves nothing of max_thinking = {self.max_thinking}")
         if self.end in self.wait:
             raise ValueError(f"wait: it ends the thinking, since {self.end!r} stands in it")
-        for name, other, used in (("wait", "min_thinking", self.min_thinking), ("slack", "boundary", self.boundary)):
-            if name in self.model_fields_set and not used:
+        for name, other in (("wait", "min_thinking"), ("slack", "boundary")):
+            # A stored recipe gives every key, so a key that has its default says nothing.
+            if getattr(self, name) != BudgetForcingConfig.model_fields[name].default and not getattr(self, other):
                 raise ValueError(f"{name} does nothing without {other}")
         return self
 

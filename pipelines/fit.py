@@ -20,7 +20,7 @@ from factory.config import (
     StepConfig,
 )
 from factory.engines.base import Capabilities
-from factory.errors import ConfigError
+from factory.errors import ConfigError, SourceError
 from factory.render import Renderer
 
 
@@ -43,7 +43,8 @@ def texts(recipe: Recipe) -> Iterator[Text]:
                 yield from (Text(f"{place}.step_stop", text, stops=True) for text in one.step_stop)
             case BudgetForcingConfig():
                 yield Text(f"{place}.end", one.end, stops=True)
-                yield Text(f"{place}.wait", one.wait)
+                yield from (Text(f"{place}.boundary", text, stops=True) for text in (one.boundary,) if text)
+                yield from (Text(f"{place}.wait", text) for text in (one.wait,) if one.min_thinking)
                 yield Text(f"{place}.cue", one.cue)
             case ReviseConfig():
                 yield Text(f"{place}.criticism", one.criticism)
@@ -78,6 +79,29 @@ def check_texts(recipe: Recipe, renderer: Renderer) -> None:
     for one in texts(recipe):
         if not (_could_be_written if one.stops else _is_spelled)(renderer, one.text):
             raise ConfigError(f"{one.key}: the tokenizer cannot spell {one.text!r}{_instead(renderer, one.text)}")
+    for place, strategy in _strategies(recipe):
+        if isinstance(strategy, BudgetForcingConfig):
+            _check_room_for_wait(place, strategy, renderer)
+        elif isinstance(strategy, ReviseConfig):
+            _check_turn(place, strategy, renderer)
+
+
+def _check_room_for_wait(place: str, forcing: BudgetForcingConfig, renderer: Renderer) -> None:
+    """The least thinking and a `wait` behind it must fit into the most."""
+    ids = renderer.encode(forcing.wait) if forcing.min_thinking else None
+    if ids is not None and forcing.min_thinking + len(ids) > forcing.last:
+        raise ConfigError(
+            f"{place}.min_thinking: {forcing.min_thinking} and the {len(ids)} tokens of {forcing.wait!r} are more than"
+            f" {forcing.last}, where thinking is ended"
+        )
+
+
+def _check_turn(place: str, revise: ReviseConfig, renderer: Renderer) -> None:
+    """The chat template must be able to go on with a user's turn behind the assistant's."""
+    try:
+        renderer.turn(revise.criticism)
+    except (ConfigError, SourceError) as error:
+        raise ConfigError(f"{place}.criticism: {error}") from None
 
 
 def _could_be_written(renderer: Renderer, text: str) -> bool:

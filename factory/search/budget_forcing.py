@@ -126,5 +126,10 @@ def _lacks_boundary(forcing: Forcing, thinking: _Thinking) -> bool:
 
 
 def _to_boundary(forcing: Forcing, thinking: _Thinking) -> Piece:
-    stop = (forcing.end, forcing.boundary or "")
+    stop = (forcing.end, forcing.boundary or "", *_rest_of_end(forcing.end, thinking.text))
     return partial(Expansion, max_tokens=forcing.max_thinking - thinking.tokens, may_end=False, stop=stop)
+
+
+def _rest_of_end(end: str, text: str) -> list[str]:
+    """What is missing of an end that a limit cut in two: an engine looks for stop strings in what is new only."""
+    return [end[length:] for length in range(len(end) - 1, 0, -1) if text.endswith(end[:length])][:1]

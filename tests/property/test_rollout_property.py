@@ -139,7 +139,8 @@ def check_invariants(tree: Tree) -> None:
         assert node.id not in by_id
         last = node.id
         parent = by_id.get(node.parent)
-        assert node.parent == ROOT or (parent is not None and parent.state is NodeState.OPEN)
+        behind = {NodeState.OPEN} if node.role == "assistant" else {NodeState.FINISHED}
+        assert node.parent == ROOT or (parent is not None and parent.state in behind)
         assert node.verdicts == () or node.state is NodeState.FINISHED
         assert node.verdicts or node.state is not NodeState.FINISHED or not node.counted or tree.stop is None
         by_id[node.id] = node

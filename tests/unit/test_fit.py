@@ -42,7 +42,8 @@ def teacher() -> TemplateRenderer:
 
 
 LADDER = {"kind": "ladder", "rungs": [{"kind": "best_of_n"}, beam(step_stop=["\n", "maybe"])]}
-FORCED = {"kind": "budget_forcing", "max_thinking": 9, "wait": "wait\n", "cue": "stop\n</think>\nanswer"}
+FORCED = {"kind": "budget_forcing", "min_thinking": 6, "max_thinking": 9, "wait": "wait\n"}
+FORCED |= {"cue": "stop\n</think>\nanswer"}
 
 
 @pytest.mark.parametrize(
