@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice, pairwise
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +25,20 @@ from factory.rows import Row, row_transcript, row_tree
 from factory.runs import Run, open_run
 from factory.shards import Entry, Sidecar, iter_rows, iter_shard, iter_sidecars, problem_states
 from factory.store import Store
-from factory.types import ROOT, Node, NodeState, Origin, Outcome, Problem, Transcript, Tree, Verdict
+from factory.types import (
+    ROOT,
+    Node,
+    NodeState,
+    Origin,
+    Outcome,
+    Problem,
+    Removal,
+    Span,
+    Transcript,
+    Tree,
+    Verdict,
+    spans_of,
+)
 from pipelines.report import console, one_line, print_json, visible
 
 FIRST = 10
@@ -214,7 +227,7 @@ def _show(out: Console, found: Found) -> None:
     for row in (*found.transcripts, *found.rejected):
         leaves.setdefault(row["leaf"], []).append(row_transcript(row))
     for leaf, transcripts in leaves.items():  # those with a kept transcript first
-        _print_leaf(out, leaf, transcripts)
+        _print_leaf(out, spans_of(tree.path(leaf)), transcripts)
     if not leaves:
         out.print("\nno transcripts: " + ("the tree failed" if tree.error else "it was not refined yet"))
 
@@ -266,6 +279,7 @@ def _label(node: Node) -> Text:
         *_judgement(node),
         "" if node.counted else ", does not count",
         "" if node.origin is Origin.SAMPLED else f", {node.origin}",
+        "" if node.role == "assistant" else f", {one_line(node.role)}'s turn",
         "" if node.score is None else f", score {node.score:.3g}",
         f", {node.generated_tokens:,} tokens, {node.seconds:.2f} s",
         (f"\n{one_line(node.text, LINE)}", "dim"),
@@ -289,13 +303,13 @@ def _verdict(verdict: Verdict) -> Text:
     )
 
 
-def _print_leaf(out: Console, leaf: int, transcripts: Sequence[Transcript]) -> None:
-    """The variants of one leaf, and the text of the one from which most was removed: all of the others is in it."""
-    out.print(Text(f"\nleaf #{leaf}", style="bold"))
+def _print_leaf(out: Console, spans: Sequence[Span], transcripts: Sequence[Transcript]) -> None:
+    """The variants of one leaf, and its text with what was removed for the one from which most was."""
+    out.print(Text(f"\nleaf #{transcripts[0].leaf}", style="bold"))
     for transcript in transcripts:
         out.print(_variant(transcript), soft_wrap=True)
-    fullest = max(transcripts, key=lambda one: len(one.removals))
-    out.print(marked(fullest, styled=out.color_system is not None), soft_wrap=True)
+    removals = max((one.removals for one in transcripts), key=len)
+    out.print(marked(spans, removals, styled=out.color_system is not None), soft_wrap=True)
 
 
 def _variant(transcript: Transcript) -> Text:
@@ -311,29 +325,31 @@ def _variant(transcript: Transcript) -> Text:
     return Text("\n  ").join([*lines, *map(_verdict, transcript.verdicts)])
 
 
-def marked(transcript: Transcript, *, styled: bool) -> Text:
-    """The text before pruning, with what was removed and what the model did not write marked by style or by signs."""
-    shown = Text()
-    for text, kind in pieces(transcript):
+def marked(spans: Sequence[Span], removals: Sequence[Removal], *, styled: bool) -> Text:
+    """The text before pruning, with what was removed and what the model did not write marked by style or by signs.
+
+    Where somebody else begins to speak, a line says who.
+    """
+    shown, speaker = Text(), "assistant"
+    for (kind, role), parts in groupby(pieces(spans, removals), lambda piece: piece[1:]):
+        if role != speaker:
+            shown.append(f"\n\n{one_line(role)}: ", style="bold")
+            speaker = role
         before, after = ("", "") if styled else _MARKS[kind]
-        shown.append(f"{before}{visible(text)}{after}", style=_STYLES[kind] if styled else "")
+        text = visible("".join(text for text, *_ in parts))
+        shown.append(f"{before}{text}{after}", style=_STYLES[kind] if styled else "")
     return shown
 
 
-def pieces(transcript: Transcript) -> Iterator[tuple[str, str]]:
-    """The text before pruning in order: each piece with its origin, or with `removed`."""
-    removals = sorted(transcript.removals, key=lambda removal: removal.start, reverse=True)
-    place = 0
-    for span in transcript.spans:
-        rest = span.text
-        while rest:
-            if removals and removals[-1].start <= place:
-                removal = removals.pop()
-                place = removal.end
-                yield removal.text, _REMOVED
-                continue
-            length = removals[-1].start - place if removals else len(rest)
-            piece, rest = rest[:length], rest[length:]
-            place += len(piece)
-            yield piece, span.origin
-    yield from ((removal.text, _REMOVED) for removal in reversed(removals))
+def pieces(spans: Sequence[Span], removals: Sequence[Removal]) -> Iterator[tuple[str, str, str]]:
+    """The text before pruning in order: each piece with its origin, or with `removed`, and with who speaks."""
+    gone = [range(removal.start, removal.end) for removal in removals]
+    edges = {edge for one in gone for edge in (one.start, one.stop)}
+    start = 0
+    for span in spans:
+        end = start + len(span.text)
+        places = sorted({start, end} | {edge for edge in edges if start < edge < end})
+        for first, last in pairwise(places):
+            kind = _REMOVED if any(first in one for one in gone) else span.origin
+            yield span.text[first - start : last - start], kind, span.role
+        start = end

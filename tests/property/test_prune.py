@@ -71,6 +71,7 @@ def tree_of(problem: Problem, spans: Sequence[Span], found: tuple[Verdict, ...])
             logprobs=None,
             origin=span.origin,
             state=NodeState.FINISHED if place == len(spans) else NodeState.OPEN,
+            role=span.role,
             score=None,
             verdicts=found if place == len(spans) else (),
             counted=True,
@@ -96,7 +97,9 @@ def origins(spans: Sequence[Span]) -> list[Origin]:
     return [span.origin for span in spans for _ in span.text]
 
 
-SPANS = st.lists(st.builds(Span, st.text(max_size=12), st.sampled_from(Origin)), min_size=1, max_size=6)
+ASSISTANTS = st.builds(Span, st.text(max_size=12), st.sampled_from(Origin))
+TURNS = st.builds(Span, st.text(max_size=12), st.just(Origin.INJECTED), st.just("user"))
+SPANS = st.lists(ASSISTANTS, min_size=1, max_size=6)
 
 
 @st.composite
@@ -119,6 +122,24 @@ def test_any_cuts_of_any_text_can_be_put_back(given_spans: tuple[list[Span], lis
     gone = {place for cut in cuts for place in range(cut.start, cut.end)}
     assert short.text == "".join(char for place, char in enumerate(text) if place not in gone)
     assert origins(short.spans) == [origin for place, origin in enumerate(origins(spans)) if place not in gone]
+
+
+@given(st.lists(ASSISTANTS | TURNS, max_size=6), spans_and_cuts())
+def test_of_several_turns_any_cuts_of_the_last_can_be_put_back(
+    before: list[Span], given_spans: tuple[list[Span], list[Cut]]
+) -> None:
+    last, cuts = given_spans
+    spans = [*before, Span("again", Origin.INJECTED, "user"), *last]
+    problem = Problem("00", (), None, (), "test")
+    whole = tree_of(problem, spans, RIGHT)
+    full, short = transcripts(whole, variants=["full", "pruned"], pruners=[Fixed(cuts)], judge=accept)
+    assert full.spans == tuple(spans)
+    assert put_back(short.text, short.removals) == full.text
+    assert all(span.role == "assistant" for span in short.spans)
+    assert short.removals[0].reason == "earlier_turn"
+    assert short.removals[0].text == "".join(span.text for span in spans[: len(before) + 1])
+    gone = {place for cut in cuts for place in range(cut.start, cut.end)}
+    assert origins(short.spans) == [origin for place, origin in enumerate(origins(last)) if place not in gone]
 
 
 @given(spans_and_cuts())

@@ -1,6 +1,7 @@
 """Whatever a tree or a transcript holds, Parquet gives back exactly that."""
 
 import io
+import itertools
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -90,6 +91,7 @@ verdicts = several(
     )
 )
 origins = st.sampled_from(Origin)
+roles = st.sampled_from(["assistant", "user", "tool"])
 nodes = st.builds(
     Node,
     id=small,
@@ -106,6 +108,7 @@ nodes = st.builds(
     prompt_tokens=small,
     cached_tokens=st.none() | small,
     seconds=seconds,
+    role=roles,
 )
 trees = st.builds(
     Tree,
@@ -131,7 +134,7 @@ transcripts = st.builds(
     problem=problems,
     leaf=small,
     variant=text,
-    spans=several(st.builds(Span, text, origins)),
+    spans=several(st.builds(Span, text, origins, roles)),
     removals=several(st.builds(Removal, large, large, text, text)),
     verdicts=verdicts,
     rejection=st.none() | text,
@@ -164,4 +167,6 @@ def test_transcripts(made: Transcript) -> None:
     row = transcript_row(made)
     [back] = through_parquet([row], TRANSCRIPTS if made.rejection is None else REJECTED)
     assert row_transcript(back) == made
+    assert "".join(turn["content"] for turn in row["completion"]) == made.text
+    assert all(one["role"] != after["role"] for one, after in itertools.pairwise(row["completion"]))
     assert transcript_row(row_transcript(back)) == row == back

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from factory.errors import StorageError, UserError
-from factory.types import NodeState, Origin, Problem, Removal, Span, StopReason, Transcript
+from factory.types import NodeState, Origin, Problem, Removal, Span, StopReason
 from pipelines.report import visible
 from pipelines.show import marked, pieces, show
 from tests.unit import run_folders as make
@@ -195,33 +195,70 @@ def test_a_deep_tree_stays_within_the_width(tmp_path: Path, capsys: pytest.Captu
     assert any("#2401 after #2400 finished" in line for line in tree)
 
 
+def test_a_revised_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Judged for real: the criticised answer is a leaf of its own, the new one right in both variants."""
+    judged = make.tree(make.problem(A), [make.WRONG, make.DETOURED])
+    wrong, right = (node.verdicts for node in judged.nodes)
+    criticism = make.step(2, 1, "that is \x1b[2J wrong", origin=Origin.INJECTED, role="user", generated_tokens=0)
+    nodes = [
+        make.step(1, 0, make.WRONG, state=NodeState.FINISHED, verdicts=wrong),
+        criticism,
+        make.step(3, 2, make.DETOURED, state=NodeState.FINISHED, verdicts=right),
+    ]
+    run = make.write_run(tmp_path / "run", [[make.searched(make.problem(A), nodes)]])
+    out = shown(capsys, run, A)
+    assert "#2 after #1 open, injected, user's turn, 0 tokens" in out
+    part = out[out.index("leaf #3") : out.index("leaf #1")]
+    assert "kept, 1 removed as earlier_turn, 1 removed as abandoned_attempt" in part
+    assert f"[-{make.WRONG}-]\n\nuser: [-that is \\x1b[2J wrong-]\n\nassistant: <think>\n[-{make.DETOUR}-]" in part
+    assert "rejected: wrong_answer" in out[out.index("leaf #1") :]
+
+
 # --- removed spans
 
 
-def transcript(spans: list[Span], removals: list[Removal]) -> Transcript:
-    solved = make.tree(make.problem(A), [make.RIGHT])
-    return Transcript("t", solved.problem, 1, "pruned", tuple(spans), tuple(removals), (), None, solved.policy, 1)
+LETTERS = [
+    Span("abc", Origin.SAMPLED),
+    Span("de", Origin.INJECTED),
+    Span("f", Origin.SAMPLED),
+    Span("g", Origin.TOOL),
+    Span("hi", Origin.SAMPLED),
+]
+REMOVED = [Removal(1, 2, "x", "b"), Removal(3, 4, "y", "d"), Removal(5, 6, "x", "f"), Removal(7, 9, "x", "hi")]
 
 
-MIXED = transcript(
-    [Span("ac", Origin.SAMPLED), Span("e", Origin.INJECTED), Span("g", Origin.TOOL)],
-    [Removal(1, 2, "x", "b"), Removal(3, 4, "y", "d"), Removal(5, 6, "x", "f"), Removal(7, 9, "x", "hi")],
-)
+def test_the_text_before_pruning_is_shown_whole() -> None:
+    assert "".join(text for text, *_ in pieces(LETTERS, REMOVED)) == "abcdefghi"
+    assert marked(LETTERS, REMOVED, styled=False).plain == "a[-b-]c[-d-]{injected: e}[-f-]{tool: g}[-hi-]"
 
 
-def test_the_text_before_pruning_is_put_together_again() -> None:
-    assert "".join(text for text, _ in pieces(MIXED)) == "abcdefghi"
-    assert marked(MIXED, styled=False).plain == "a[-b-]c[-d-]{injected: e}[-f-]{tool: g}[-hi-]"
+def test_nothing_removed_and_everything_removed() -> None:
+    spans = [Span("ab", Origin.SAMPLED), Span("c", Origin.SAMPLED)]
+    assert marked(spans, [], styled=False).plain == "abc"
+    assert marked(spans, [Removal(0, 3, "x", "abc")], styled=False).plain == "[-abc-]"
+    assert marked(spans, [Removal(0, 1, "x", "a"), Removal(1, 3, "y", "bc")], styled=False).plain == "[-abc-]"
 
 
-def test_everything_removed() -> None:
-    assert marked(transcript([], [Removal(0, 3, "x", "abc")]), styled=False).plain == "[-abc-]"
+TURNS = [
+    Span("first", Origin.SAMPLED),
+    Span("wrong", Origin.INJECTED, "user"),
+    Span("wait", Origin.INJECTED),
+    Span("second", Origin.SAMPLED),
+]
+
+
+def test_turns_are_told_apart() -> None:
+    whole = "first\n\nuser: {injected: wrong}\n\nassistant: {injected: wait}second"
+    assert marked(TURNS, [], styled=False).plain == whole
+    earlier = Removal(0, 10, "earlier_turn", "firstwrong")
+    cut = "[-first-]\n\nuser: [-wrong-]\n\nassistant: {injected: wait}second"
+    assert marked(TURNS, [earlier], styled=False).plain == cut
 
 
 def test_on_a_terminal_it_is_struck_through() -> None:
     out = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=100, markup=False)
     with out.capture() as captured:
-        out.print(marked(MIXED, styled=True))
+        out.print(marked(LETTERS, REMOVED, styled=True))
     assert "\x1b[2;9;31mb\x1b[0m" in captured.get()
     assert "[-" not in captured.get()
 

@@ -33,6 +33,7 @@ VLLM = {"kind": "vllm", "model": "some/model"}
 SERVER = {"kind": "openai", "model": "m", "base_url": "http://host/v1"}
 FILES = {"kind": "jsonl", "files": ["a.jsonl"]}
 DATASET = {"kind": "dataset", "name": "owner/data"}
+FORCING = {"kind": "budget_forcing", "max_thinking": 100}
 
 
 def table(**sections: Any) -> dict[str, Any]:
@@ -267,6 +268,31 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
             table(search={"kind": "budget_forcing", "max_thinking": 2, "min_thinking": 3}),
             "min_thinking = 3 is more than max_thinking = 2",
         ),
+        (
+            table(search=FORCING | {"boundary": "\n", "min_thinking": 90}),
+            "min_thinking = 90 is more than max_thinking = 100, less slack = 16",
+        ),
+        (table(search=FORCING | {"boundary": "\n", "slack": 100}), "slack = 100 leaves nothing of max_thinking"),
+        (table(search=FORCING | {"boundary": ""}), "search.boundary"),
+        (table(search=FORCING | {"slack": 3}), "slack does nothing without boundary"),
+        (table(search=FORCING | {"wait": "go on"}), "wait does nothing without min_thinking"),
+        (table(search=FORCING | {"min_thinking": 9, "wait": "</think>"}), "wait: it ends the thinking"),
+        (table(search=FORCING | {"n": 2, "stop_at": 3}), "stop_at = 3 is more than n = 2"),
+        (
+            table(search=FORCING, sampling={"max_tokens": 115}),
+            "max_thinking = 100 and 16 tokens for an answer are more than sampling.max_tokens = 115",
+        ),
+        (
+            table(search=FORCING, engines=teacher({**VLLM, "args": {"max_model_len": 115}})),
+            "max_thinking = 100 and 16 tokens for an answer are more than max_model_len = 115",
+        ),
+        (
+            table(search={"kind": "ladder", "rungs": [{"kind": "best_of_n"}, FORCING | {"max_thinking": 250}]}),
+            "are more than sampling.max_tokens = 256",
+        ),
+        (table(search={"kind": "revise", "n": 2, "wave": 3}), "wave = 3 is more than n = 2"),
+        (table(search={"kind": "revise", "when": "never"}), "search.when"),
+        (table(search={"kind": "revise", "turns": 0}), "search.turns"),
         (table(scorer={"kind": "logprob"}), "scorer: search 'best_of_n' asks for no scores"),
         (
             table(search={"kind": "beam"}, scorer={"kind": "logprob"}),
@@ -287,6 +313,13 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
 )
 def test_what_is_wrong_is_named_in_one_line(raw: dict[str, Any], key: str) -> None:
     assert key in complaint(raw)
+
+
+@pytest.mark.parametrize("more", [{}, {"boundary": "\n"}, {"min_thinking": 9, "wait": "go on"}])
+def test_a_stored_forcing_is_read_again(more: dict[str, Any]) -> None:
+    """It gives every key, those that do nothing too."""
+    recipe = parsed(search=FORCING | more)
+    assert parse_recipe(recipe.model_dump(mode="json"), "stored") == recipe
 
 
 def test_what_toml_can_write_and_json_cannot_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ FORCED |= {"cue": "stop\n</think>\nanswer"}
         (recipe(FORCED | {"end": "</thinking>"}), "search.end", "</thinking>"),
         (recipe(FORCED | {"wait": "Wait"}), "search.wait", "Wait"),
         (recipe(FORCED | {"cue": "Final answer:"}), "search.cue", "Final answer:"),
+        (recipe(FORCED | {"boundary": "step\n", "slack": 1}), "search.boundary", "step\n"),
         (recipe({"kind": "revise"}), "search.criticism", "That is wrong. Try again."),
         (
             recipe(beam(value="score", step_stop=["\n"]), scorer=judgement(cue="Is it right?")),
@@ -86,6 +87,35 @@ def test_a_text_that_the_tokenizer_cannot_spell(
 )
 def test_the_teachers_own_texts_pass(changed: Recipe, teacher: TemplateRenderer) -> None:
     fit.check_texts(changed, teacher)
+
+
+@pytest.mark.parametrize(("least", "fits"), [(7, True), (8, False)])
+def test_the_least_thinking_and_a_wait_behind_it_fit_into_the_most(
+    least: int, fits: bool, teacher: TemplateRenderer
+) -> None:
+    """`wait` and the line's end are two tokens."""
+    changed = recipe(FORCED | {"min_thinking": least})
+    if fits:
+        fit.check_texts(changed, teacher)
+        return
+    with pytest.raises(ConfigError, match=r"^search\.min_thinking: 8 and the 2 tokens of 'wait\\n' are more than 9"):
+        fit.check_texts(changed, teacher)
+
+
+def test_a_wait_that_never_comes_may_be_anything(teacher: TemplateRenderer) -> None:
+    fit.check_texts(recipe({"kind": "budget_forcing", "max_thinking": 9, "cue": "stop\n</think>\nanswer"}), teacher)
+
+
+class Forgetful(PlainRenderer):
+    """Its template knows no earlier turns."""
+
+    def turn(self, text: str) -> tuple[int, ...]:
+        raise ConfigError("the chat template leaves out what the assistant said before")
+
+
+def test_a_template_that_knows_one_turn_only_cannot_revise() -> None:
+    with pytest.raises(ConfigError, match=r"^search\.criticism: the chat template leaves out"):
+        fit.check_texts(recipe({"kind": "revise"}), Forgetful())
 
 
 def test_every_text_is_spelled_where_characters_are_tokens() -> None:

@@ -288,6 +288,86 @@ def test_spans_keep_their_origins_across_cuts() -> None:
     )
 
 
+CRITICISM = "that is wrong try again"
+
+
+def conversation(*answers: str) -> Tree:
+    """Answers with a criticism before each but the first; the last one is right, those before it are wrong."""
+    nodes: list[Node] = []
+    for place, answer in enumerate(answers):
+        if place:
+            turn = node(2 * place, CRITICISM, (), 2 * place - 1, state=NodeState.OPEN, origin=Origin.INJECTED)
+            nodes.append(replace(turn, role="user", generated_tokens=0))
+        found = PASS if place == len(answers) - 1 else (verdict(Outcome.FAIL),)
+        nodes.append(node(2 * place + 1, answer, found, parent=2 * place))
+    return tree(*nodes)
+
+
+def test_of_a_revised_answer_full_is_the_conversation_and_pruned_its_last_attempt() -> None:
+    first, last = f"<think>\n{DETOUR}{END}", f"<think>\n{DETOUR}{WAY}{END}"
+    seen: list[Attempt] = []
+
+    def listening(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+        seen.append(attempt)
+        return AGAIN
+
+    found = list(
+        transcripts(
+            conversation(first, last), variants=["full", "pruned"], pruners=[CountdownPruner()], judge=listening
+        )
+    )
+    assert [(one.leaf, one.variant, one.rejection) for one in found] == [
+        (1, "full", "wrong_answer"),
+        (3, "full", None),
+        (3, "pruned", None),
+    ]
+    _, full, short = found
+    assert full.spans == (
+        Span(first, Origin.SAMPLED),
+        Span(CRITICISM, Origin.INJECTED, "user"),
+        Span(last, Origin.SAMPLED),
+    )
+    assert short.spans == (Span(f"<think>\n{WAY}{END}", Origin.SAMPLED),)
+    assert seen == [Attempt(short.spans)], "full is judged by the verdicts of the tree"
+    start = len(first) + len(CRITICISM)
+    assert short.removals == (
+        Removal(0, start, "earlier_turn", first + CRITICISM),
+        Removal(start + 8, start + 8 + len(DETOUR), "abandoned_attempt", DETOUR),
+    )
+    assert full.generated_tokens == short.generated_tokens == 20
+
+
+def test_earlier_turns_go_even_where_the_pruners_find_nothing() -> None:
+    last = f"<think>\n{WAY}{END}"
+    *_, short = made(conversation("a", "b", last))
+    assert (short.text, [one.reason for one in short.removals]) == (last, ["earlier_turn"])
+    assert short.verdicts == AGAIN, "it was judged after pruning"
+
+
+def test_an_attempt_that_the_earlier_turns_held_up_is_rejected() -> None:
+    found = transcripts(conversation("a", "b"), variants=["pruned"], pruners=[], judge=lambda *_: ())
+    assert [one.rejection for one in found] == ["wrong_answer", "broken_by_pruning"]
+
+
+def test_a_pruner_sees_the_last_turn_only() -> None:
+    right = conversation("0123456789", "abc")
+    found = list(transcripts(right, variants=["pruned"], pruners=[CutsEverything(Cut(1, 2, "x"))], judge=accept))
+    assert (found[-1].text, found[-1].removals[-1].text) == ("ac", "b")
+    with pytest.raises(ValueError, match="outside"):
+        list(transcripts(right, variants=["pruned"], pruners=[CutsEverything(Cut(1, 4, "x"))], judge=accept))
+
+
+def test_relabelling_judges_the_last_turn() -> None:
+    seen: list[str] = []
+
+    def judge(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+        seen.append(attempt.text)
+        return AGAIN
+
+    relabel(conversation("a", "b"), judge)
+    assert seen == ["a", "b"]
+
+
 class CutsEverything:
     """A pruner that goes too far."""
 

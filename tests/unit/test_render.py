@@ -125,6 +125,120 @@ def test_the_bundled_teachers_template_is_the_one_it_was_trained_with() -> None:
     assert (ids.count(1), ids[0], ids[-2:]) == (1, 1, (2, 6))
 
 
+# --- a further turn
+
+CHATML = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAMA = (
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{% if (loop.index0 % 2 == 0) != (m['role'] == 'user') %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "[INST] {{ m['content'] }} [/INST]{% else %}{{ m['content'] }}</s>{% endif %}{% endfor %}"
+)
+OPENS_THINKING = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+LEAVES_THINKING_OUT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' %}{{ m['content'].split('</think>')[-1].lstrip('\n') }}"
+    "{% else %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LAST_ONLY = "<|im_start|>user\n{{ messages[-1]['content'] }}<|im_end|>\n<|im_start|>assistant\n"
+CONTROL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+
+
+def write_byte_tokenizer(folder: Path, template: str) -> str:
+    """A tokenizer of bytes, which spells anything, and of control tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({byte: index for index, byte in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=list(CONTROL[2:]),
+        chat_template=template,
+    )
+    fast.save_pretrained(str(folder))
+    return str(folder)
+
+
+SHAPES = {
+    "chatml": (CHATML, "<|im_end|>\n<|im_start|>user\nis it?<|im_end|>\n<|im_start|>assistant\n"),
+    "llama": (
+        LLAMA,
+        (
+            "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nis it?<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        ),
+    ),
+    "mistral": (MISTRAL, "</s>[INST] is it? [/INST]"),
+    "opens thinking": (
+        OPENS_THINKING,
+        "<|im_end|>\n<|im_start|>user\nis it?<|im_end|>\n<|im_start|>assistant\n<think>\n",
+    ),
+    "leaves thinking out": (
+        LEAVES_THINKING_OUT,
+        "<|im_end|>\n<|im_start|>user\nis it?<|im_end|>\n<|im_start|>assistant\n",
+    ),
+}
+
+
+def spelled(renderer: TemplateRenderer, ids: tuple[int, ...] | None) -> str:
+    """Control tokens too."""
+    return str(renderer._tokenizer.decode(list(ids or ())))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_turn_is_what_the_template_puts_between_two_answers(shape: str, tmp_path: Path) -> None:
+    template, between = SHAPES[shape]
+    renderer = TemplateRenderer(write_byte_tokenizer(tmp_path, template))
+    assert spelled(renderer, renderer.turn("is it?")) == between
+    asked, said, again = Message("user", "why?"), Message("assistant", "so"), Message("user", "is it?")
+    path = (*(renderer.render([asked]).token_ids or ()), *renderer.encode("so"), *renderer.turn("is it?"))
+    whole = renderer.render([asked, said, again]).token_ids
+    opened = renderer.encode("<think>\n") if shape == "opens thinking" else ()
+    if opened:  # such a template leaves out of earlier turns what it wrote into the prompt: a path keeps it
+        assert spelled(renderer, path).replace("<think>\n", "", 1) == spelled(renderer, whole)
+    else:
+        assert path == whole
+
+
+def test_a_path_keeps_the_thinking_that_a_template_would_leave_out(tmp_path: Path) -> None:
+    renderer = TemplateRenderer(write_byte_tokenizer(tmp_path, LEAVES_THINKING_OUT))
+    asked, again = Message("user", "why?"), Message("user", "is it?")
+    said = "<think>\nhm\n</think>\n\nso"
+    path = (*(renderer.render([asked]).token_ids or ()), *renderer.encode(said), *renderer.turn("is it?"))
+    rendered = spelled(renderer, renderer.render([asked, Message("assistant", said), again]).token_ids)
+    assert "hm" not in rendered
+    assert spelled(renderer, path) == rendered.replace("assistant\nso", f"assistant\n{said}")
+
+
+def test_the_bundled_teachers_turn_is_the_one_it_was_trained_with() -> None:
+    folder = Path(__file__).parents[2] / "pipelines" / "teachers" / "countdown"
+    renderer = TemplateRenderer(str(folder))
+    assert (
+        spelled(renderer, renderer.turn("that is wrong try again"))
+        == "</s><|user|>that is wrong try again</s><|assistant|>"
+    )
+
+
+def test_a_template_without_earlier_turns_has_no_further_one(tmp_path: Path) -> None:
+    renderer = TemplateRenderer(write_byte_tokenizer(tmp_path, LAST_ONLY))
+    with pytest.raises(ConfigError, match="leaves out what the assistant said before"):
+        renderer.turn("is it?")
+
+
 def test_a_plain_prompt_opens_the_turn_that_the_scripted_engine_looks_for() -> None:
     prompt = PlainRenderer("be brief").render(QUESTION)
     text = "".join(map(chr, prompt.token_ids or ()))

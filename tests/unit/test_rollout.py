@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ import pytest
 from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine, written
 from factory.errors import EngineDead, EngineError
-from factory.render import MessageRenderer
+from factory.render import MessageRenderer, TemplateRenderer
 from factory.rollout import Rollout, SearchContractError, Tools
 from factory.search.base import Ending, Expansion, Search, Wants
 from factory.search.best_of_n import best_of_n
 from factory.types import (
     ROOT,
     Attempt,
+    FinishReason,
     Generation,
     Node,
     NodeState,
@@ -188,6 +190,83 @@ async def test_an_engine_without_ids_is_given_the_text_so_far() -> None:
     assert [node.text for node in tree.nodes] == ["first\n", "second\n", "and yes"]
     assert [prompt.prefix for prompt, _ in engine.requests] == ["", "first\n", "first\nsecond\n"]
     assert all(prompt.token_ids is None for prompt, _ in engine.requests)
+
+
+# --- turns that may not end yet
+
+
+def one_step(**step: Any) -> Callable[[Problem], Search]:
+    def search(_: Problem) -> Search:
+        yield Wants((Expansion(1, ROOT, **step),))
+        return Ending(StopReason.EXHAUSTED, frozenset({1}))
+
+    return search
+
+
+async def step_of(text: str, **step: Any) -> Node:
+    engine = await started(ScriptedEngine(lambda *_: Reply(text)))
+    return (await Rollout(problem(1), tools(engine, one_step(**step))).run()).nodes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "state", "kept"),
+    [
+        ("so yes", {}, NodeState.FINISHED, "so yes"),
+        ("so yes", {"may_end": False}, NodeState.OPEN, "so yes"),
+        ("so yes", {"min_tokens": 6}, NodeState.FINISHED, "so yes"),
+        ("so yes", {"min_tokens": 7}, NodeState.OPEN, "so yes"),
+        ("so</t> yes", {"stop": ("</t>",)}, NodeState.OPEN, "so</t>"),
+        ("so</t> yes", {"stop": ("</t>",), "min_tokens": 6}, NodeState.OPEN, "so</t>"),
+        ("so</t> yes", {"stop": ("</t>",), "min_tokens": 7}, NodeState.OPEN, "so"),
+        ("</t> yes", {"stop": ("</t>",), "min_tokens": 9}, NodeState.OPEN, ""),
+        ("so </t", {"stop": ("</t>",), "min_tokens": 9}, NodeState.OPEN, "so </t"),
+        ("so yes", {"max_tokens": 4, "min_tokens": 9, "may_end": False}, NodeState.OPEN, "so y"),
+        ("x" * 99, {"may_end": False}, NodeState.TRUNCATED, "x" * 64),
+    ],
+)
+async def test_what_comes_too_early_leaves_a_node_open(
+    text: str, step: dict[str, Any], state: NodeState, kept: str
+) -> None:
+    node = await step_of(text, **step)
+    assert (node.state, node.text) == (state, kept)
+    assert node.token_ids == tuple(map(ord, kept))
+    assert bool(node.verdicts) == (state is NodeState.FINISHED)
+
+
+TEACHER = Path(__file__).parents[2] / "pipelines" / "teachers" / "countdown"
+
+
+class Spelling(ScriptedEngine):
+    """Gives ids of the bundled teacher's tokenizer."""
+
+    def __init__(self, renderer: TemplateRenderer, text: str, begins_with_space: bool) -> None:
+        super().__init__(lambda *_: Reply(text))
+        self.ids = renderer.encode(text)
+        self.space = " " * begins_with_space
+
+    async def generate(self, prompt: Prompt, request: Request) -> Generation:
+        made = await super().generate(prompt, request)
+        return replace(made, text=self.space + made.text, token_ids=self.ids, finish=FinishReason.STOP)
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "kept"),
+    [
+        ("try 3 + 7 = 10 left 10 12\ndead\n</think>\n", "</think>\n", "try 3 + 7 = 10 left 10 12\ndead\n"),
+        ("try 3 + 7 = 10 left 10 12\ndead\n</think>", "</think>", "try 3 + 7 = 10 left 10 12\ndead\n"),
+        ("dead\n", "ead", ""),
+        ("try 3 + 7 = 10\n", "10", "try 3 + 7 ="),
+    ],
+)
+@pytest.mark.parametrize("space", [False, True])
+async def test_an_end_is_left_out_in_whole_tokens(text: str, stop: str, kept: str, space: bool) -> None:
+    """Also one of several tokens, and one inside of a token. The text may begin with a space that its ids lack."""
+    renderer = TemplateRenderer(str(TEACHER))
+    engine = await started(Spelling(renderer, text, space))
+    shared = replace(tools(engine, one_step(stop=(stop,), min_tokens=99)), renderer=renderer)
+    (node,) = (await Rollout(problem(1), shared).run()).nodes
+    assert node.text == (" " + kept if space and kept else kept)
+    assert node.token_ids == (renderer.encode(kept) if kept else ())
 
 
 async def test_the_whole_path_is_judged() -> None:
