@@ -39,6 +39,7 @@ from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRen
 from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
+from factory.search.ladder import ladder
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
 from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
@@ -238,7 +239,15 @@ def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
     match config:
         case BestOfNConfig():
             return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
+        case LadderConfig():
+            rungs = tuple(functools.partial(_rung, rung) for rung in config.rungs)
+            return functools.partial(ladder, rungs, config.stop_at, config.hopeless_after)
     raise ConfigError(f"search.kind: {config.kind!r} is not there yet")
+
+
+def _rung(config: OneSearch, missing: int | None) -> Search:
+    """A strategy that ends at so many right answers."""
+    return _maker(config.model_copy(update={"stop_at": missing}))()
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:
