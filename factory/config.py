@@ -150,13 +150,13 @@ class SamplingConfig(Section):
     """Other parameters of the engine, passed through."""
 
 
-class BestOfNConfig(Section):
-    """Independent attempts, in waves, until enough of them are right."""
+class ChainsConfig(Section):
+    """What searches of independent attempts share."""
 
-    kind: Literal["best_of_n"]
-    n: int = Field(default=16, ge=1)
+    n: int = Field(default=1, ge=1)
+    """Attempts at most."""
     wave: int | None = Field(default=None, ge=1)
-    """Attempts outstanding at once; all `n` by default."""
+    """Of them, going on at once; all `n` by default."""
     stop_at: int | None = Field(default=None, ge=1)
     """Right answers that end the search; never early by default."""
 
@@ -167,6 +167,13 @@ class BestOfNConfig(Section):
             if value is not None and value > self.n:
                 raise ValueError(f"{name} = {value} is more than n = {self.n}")
         return self
+
+
+class BestOfNConfig(ChainsConfig):
+    """Independent attempts, in waves, until enough of them are right."""
+
+    kind: Literal["best_of_n"]
+    n: int = Field(default=16, ge=1)
 
 
 class StepConfig(Section):
@@ -233,11 +240,14 @@ class MctsConfig(StepConfig):
     widening_power: float = Field(default=0.5, ge=0, le=1)
 
 
-class BudgetForcingConfig(Section):
+ANSWER_TOKENS = 16
+"""Least room that budget forcing leaves for an answer."""
+
+
+class BudgetForcingConfig(ChainsConfig):
     """Attempts that think no less and no more than they are told, and always answer."""
 
     kind: Literal["budget_forcing"]
-    n: int = Field(default=1, ge=1)
     min_thinking: int = Field(default=0, ge=0)
     """Tokens below which the end of thinking is left out, and `wait` put in its place."""
     max_thinking: int = Field(ge=1)
@@ -245,29 +255,44 @@ class BudgetForcingConfig(Section):
     end: str = Field(default="</think>", min_length=1)
     """What ends the thinking."""
     wait: str = Field(default="Wait", min_length=1)
-    cue: str = Field(default="</think>\n\nFinal answer:", min_length=1)
-    max_waits: int = Field(default=8, ge=0)
-    """After so many, an end of thinking is taken as it comes."""
-    stop_at: int | None = Field(default=None, ge=1)
+    cue: str = Field(default="\n</think>\n\nFinal answer:", min_length=1)
+    boundary: str | None = Field(default=None, min_length=1)
+    """What a cue should come behind, such as a line's end; by default it comes wherever the limit is."""
+    slack: int = Field(default=16, ge=1)
+    """Tokens before `max_thinking` from which on the first boundary ends the thinking."""
 
     @model_validator(mode="after")
-    def _least_before_most(self) -> Self:
-        if self.min_thinking > self.max_thinking:
-            raise ValueError(f"min_thinking = {self.min_thinking} is more than max_thinking = {self.max_thinking}")
+    def _can_be_kept(self) -> Self:
+        if self.min_thinking > self.last:
+            less = f", less slack = {self.slack}" if self.boundary else ""
+            raise ValueError(
+                f"min_thinking = {self.min_thinking} is more than max_thinking = {self.max_thinking}{less}"
+            )
+        if self.last < 1:
+            raise ValueError(f"slack = {self.slack} leaves nothing of max_thinking = {self.max_thinking}")
+        if self.end in self.wait:
+            raise ValueError(f"wait: it ends the thinking, since {self.end!r} stands in it")
+        for name, other, used in (("wait", "min_thinking", self.min_thinking), ("slack", "boundary", self.boundary)):
+            if name in self.model_fields_set and not used:
+                raise ValueError(f"{name} does nothing without {other}")
         return self
 
+    @property
+    def last(self) -> int:
+        """Tokens after which nothing but a boundary is waited for."""
+        return self.max_thinking - (self.slack if self.boundary else 0)
 
-class ReviseConfig(Section):
-    """An answer, a criticism, another answer."""
+
+class ReviseConfig(ChainsConfig):
+    """An answer, a criticism, another answer; `n` first ones, each revised by itself."""
 
     kind: Literal["revise"]
-    n: int = Field(default=1, ge=1)
-    """First answers, each revised by itself."""
     turns: int = Field(default=1, ge=1)
     """Criticisms of each at most."""
     criticism: str = Field(default="That is wrong. Try again.", min_length=1)
-    """The user's turn after a wrong answer."""
-    stop_at: int | None = Field(default=None, ge=1)
+    """The user's turn after an answer."""
+    when: Literal["wrong", "always"] = "wrong"
+    """Which answers are criticised: those that a verifier found wrong, or all."""
 
 
 OneSearch = Annotated[
@@ -403,6 +428,23 @@ class Recipe(Section):
         if isinstance(self.scorer, LogprobScorer) and not self.sampling.logprobs:
             raise ValueError("scorer: kind 'logprob' needs sampling.logprobs = true")
         return self
+
+    @model_validator(mode="after")
+    def _thinking_fits(self) -> Self:
+        for one in rungs(self.search):
+            if isinstance(one, BudgetForcingConfig):
+                self._refuse_thinking(one)
+        return self
+
+    def _refuse_thinking(self, forcing: BudgetForcingConfig) -> None:
+        teacher = self.teacher
+        context = teacher.args.get("max_model_len") if isinstance(teacher, VllmEngineConfig) else None
+        for name, room in (("sampling.max_tokens", self.sampling.max_tokens), ("max_model_len", context)):
+            if isinstance(room, int) and forcing.max_thinking + ANSWER_TOKENS > room:
+                raise ValueError(
+                    f"search: max_thinking = {forcing.max_thinking} and {ANSWER_TOKENS} tokens for an answer"
+                    f" are more than {name} = {room}"
+                )
 
     @property
     def teacher(self) -> VllmEngineConfig | OpenAIEngineConfig | ScriptedEngineConfig:

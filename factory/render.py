@@ -39,7 +39,11 @@ class Renderer(Protocol):
         ...
 
     def turn(self, text: str) -> tuple[int, ...] | None:
-        """Ids that end the assistant's turn, say `text` as the user, and begin the assistant's again."""
+        """Ids that end the assistant's turn, say `text` as the user, and begin the assistant's again.
+
+        What was said before is not rendered again: a path keeps the ids that were sampled, reasoning included, even if
+        the template leaves reasoning out of earlier turns.
+        """
         ...
 
     def decode(self, token_ids: Sequence[int]) -> str:

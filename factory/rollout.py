@@ -410,6 +410,8 @@ def _node(expansion: Expansion, grown: Generation, *, cut: bool, renderer: Rende
     state = _STATES[grown.finish]
     if grown.finish is FinishReason.LENGTH and not cut:
         state = NodeState.OPEN
+    if grown.finish is FinishReason.END and not expansion.may_end:
+        state = NodeState.OPEN
     text, ids = grown.text, grown.token_ids
     if grown.finish is not FinishReason.LENGTH and _size(grown) < expansion.min_tokens:
         state = NodeState.OPEN
@@ -443,14 +445,16 @@ def _without_end(
     places = [place for one in stop if (place := text.rfind(one)) >= 0]
     if not places:
         return text, ids
+    before = text[: min(places)]
     if ids is None:
-        return text[: min(places)], None
-    length = len(ids)
-    while length and any(one in renderer.decode(ids[:length]) for one in stop):
-        length -= 1
-    spelled = renderer.decode(ids[:length])
-    # The text of ids on their own may lack the space that they begin with behind a prompt.
-    return (f" {spelled}" if text.startswith(f" {spelled}") else spelled), ids[:length]
+        return before, None
+    for length in range(len(ids), 0, -1):
+        spelled = renderer.decode(ids[:length])
+        # The text of ids on their own may lack the space that they begin with behind a prompt.
+        for kept in (spelled, f" {spelled}"):
+            if before.startswith(kept):
+                return kept, ids[:length]
+    return "", ()
 
 
 def _injected(expansion: Expansion, text: str, path: Sequence[Node], renderer: Renderer) -> Node:

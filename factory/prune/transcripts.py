@@ -4,6 +4,10 @@ A leaf that is not right, or does not count, gives one rejected transcript of it
 leaf gives one transcript per variant: `full` is its text as it is, `pruned` what the pruners leave of it. Where they
 remove nothing both are kept, with the same text: a student trained on `pruned` wants every right leaf.
 
+Of a revised answer `full` is the whole conversation, criticisms included, and `pruned` the last attempt alone, as if it
+had been the first: earlier turns are removed as EARLIER_TURN, and the pruners see what is left. Verifiers see the last
+attempt of either.
+
 The rule of what is right: the answer PASSes, and the chain PASSes or no verifier of the problem judges chains. An
 UNKNOWN of either is neither right nor wrong and is never kept. Leaves are judged by the verdicts recorded in the tree;
 a text that pruning changed is judged again, and those are the verdicts that its transcript carries. To refine with a
@@ -34,12 +38,17 @@ from factory.types import (
     Transcript,
     Tree,
     Verdict,
+    attempt_of,
+    last_turn,
     spans_of,
     worst,
 )
 
 FULL, PRUNED = "full", "pruned"
 VARIANTS = (FULL, PRUNED)
+
+EARLIER_TURN = "earlier_turn"
+"""The reason for which all that stands before the last attempt is removed."""
 
 Judge = Callable[[Problem, Attempt], tuple[Verdict, ...]]
 """Every check of a problem on an attempt; never raises for trouble in a verifier."""
@@ -86,7 +95,7 @@ def relabel(tree: Tree, judge: Judge) -> Tree:
 
 
 def _judged(tree: Tree, leaf: Node, judge: Judge) -> Node:
-    return replace(leaf, verdicts=judge(tree.problem, Attempt(spans_of(tree.path(leaf.id)))))
+    return replace(leaf, verdicts=judge(tree.problem, attempt_of(tree.path(leaf.id))))
 
 
 def _of_leaves(tree: Tree, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge) -> Iterator[Transcript]:
@@ -151,12 +160,12 @@ def _transcript_id(problem: Problem, leaf: int, variant: str) -> str:
 
 def _pruned(full: Transcript, pruners: Sequence[Pruner], judge: Judge) -> Transcript:
     text = full.text
-    cuts = merge(cut for pruner in pruners for cut in _checked(pruner, full.problem, text))
+    cuts = _cuts(full, pruners)
     made = replace(full, id=_transcript_id(full.problem, full.leaf, PRUNED), variant=PRUNED)
     if not cuts:
         return made
     spans = _without(full.spans, cuts)
-    verdicts = judge(full.problem, Attempt(spans))
+    verdicts = judge(full.problem, Attempt(last_turn(spans)))
     return replace(
         made,
         spans=spans,
@@ -164,6 +173,15 @@ def _pruned(full: Transcript, pruners: Sequence[Pruner], judge: Judge) -> Transc
         verdicts=verdicts,
         rejection=None if _doubt(verdicts) is None else Rejection.BROKEN_BY_PRUNING,
     )
+
+
+def _cuts(full: Transcript, pruners: Sequence[Pruner]) -> list[Cut]:
+    """All before the last turn, and what the pruners find in that."""
+    attempt = Attempt(last_turn(full.spans)).text
+    start = len(full.text) - len(attempt)
+    earlier = [Cut(0, start, EARLIER_TURN)] if start else []
+    found = merge(cut for pruner in pruners for cut in _checked(pruner, full.problem, attempt))
+    return earlier + [replace(cut, start=start + cut.start, end=start + cut.end) for cut in found]
 
 
 def _checked(pruner: Pruner, problem: Problem, text: str) -> list[Cut]:
@@ -181,7 +199,7 @@ def _without(spans: Sequence[Span], cuts: Sequence[Cut]) -> tuple[Span, ...]:
     for span in spans:
         text = "".join(span.text[start - offset : end - offset] for start, end in _gaps(cuts, offset, len(span.text)))
         if text:
-            kept.append(Span(text, span.origin))
+            kept.append(replace(span, text=text))
         offset += len(span.text)
     return tuple(kept)
 

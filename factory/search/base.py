@@ -31,6 +31,8 @@ class Expansion:
     min_tokens: int = 0
     """A turn that ends, or a stop string that comes, after fewer tokens leaves the node OPEN, without what ended it:
     the search goes on from there."""
+    may_end: bool = True
+    """Whether the turn may end here. Where it may not, a turn that does leaves the node OPEN, however long it is."""
     stop: tuple[str, ...] = ()
     """Texts that end a step; a node that ends with one is OPEN."""
     score: bool = False
