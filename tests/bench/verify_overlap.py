@@ -328,7 +328,8 @@ def _sides(rounds: int) -> Iterator[str]:
 def _line(runs: Sequence[Measured]) -> str:
     run = runs[-1]
     line = (
-        f"{run.side:8} {run.seconds:6.1f} s, {run.tokens / run.seconds:,.0f} tokens/s, verifiers {run.cpu:.1f} CPU s, "
+        f"{run.side:8} {run.seconds:6.1f} s, {run.tokens / run.seconds:,.0f} tokens/s, "
+        f"CPU s: engine {run.engine_cpu:.1f}, verifiers {run.cpu:.1f}; "
         f"{run.occupancy:.0%} occupied, {run.waiting:.1f} unjudged"
     )
     if run.unknown or run.disagreeing:
