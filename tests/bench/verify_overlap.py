@@ -353,7 +353,7 @@ def main() -> None:
     compared = [compare(*runs[place - 1 : place + 2]) for place in range(1, len(runs), 2)]
     result = {
         "machine": f"{CORES} cores, {platform.machine()}, Linux {platform.release()}",
-        "requests": {"source": recipe.source.model_dump(), "attempts": recipe.search.n},
+        "requests": {"source": recipe.source.model_dump(), "attempts": recipe.search.model_dump()["n"]},
         "spin_seconds": SPIN_SECONDS,
         "wanted_excess_share": WANTED,
         "sides": summary(compared),
