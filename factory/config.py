@@ -307,10 +307,20 @@ class LadderConfig(Section):
 
     kind: Literal["ladder"]
     rungs: list[OneSearch] = Field(min_length=1)
+    """Without a `stop_at` of their own: each ends where the right answers that are still missing are there."""
     stop_at: int | None = Field(default=None, ge=1)
-    """Right answers, of all rungs together, that end the search; a rung's own number ends that rung."""
+    """Right answers, of all rungs together, that end the search; by default any, once a rung is at its end."""
     hopeless_after: int | None = Field(default=None, ge=1)
     """Generated tokens after which a problem without a right answer climbs no further rung: it is given up."""
+
+    @model_validator(mode="after")
+    def _one_stop(self) -> Self:
+        for place, rung in enumerate(self.rungs):
+            if rung.stop_at is not None:
+                raise ValueError(f"rungs.{place}.stop_at does nothing: the ladder's own stop_at holds for every rung")
+        if self.hopeless_after is not None and len(self.rungs) == 1:
+            raise ValueError("hopeless_after does nothing with one rung: there is none to climb to")
+        return self
 
 
 Search = Annotated[

@@ -42,6 +42,7 @@ from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.search.budget_forcing import Forcing, budget_forcing
+from factory.search.ladder import ladder
 from factory.search.revise import revise
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
@@ -243,13 +244,21 @@ def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
         case BestOfNConfig():
             return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
         case BudgetForcingConfig():
-            make = functools.partial(budget_forcing, config.n, _forcing(config))
-            return functools.partial(make, wave=config.wave, stop_at=config.stop_at)
+            forcing = functools.partial(budget_forcing, config.n, _forcing(config))
+            return functools.partial(forcing, wave=config.wave, stop_at=config.stop_at)
         case ReviseConfig():
-            make = functools.partial(revise, config.n, config.turns, config.criticism)
+            revision = functools.partial(revise, config.n, config.turns, config.criticism)
             always = config.when == "always"
-            return functools.partial(make, always=always, wave=config.wave, stop_at=config.stop_at)
+            return functools.partial(revision, always=always, wave=config.wave, stop_at=config.stop_at)
+        case LadderConfig():
+            rungs = tuple(functools.partial(_rung, rung) for rung in config.rungs)
+            return functools.partial(ladder, rungs, config.stop_at, config.hopeless_after)
     raise ConfigError(f"search.kind: {config.kind!r} is not there yet")
+
+
+def _rung(config: OneSearch, missing: int | None) -> Search:
+    """A strategy that ends at so many right answers."""
+    return _maker(config.model_copy(update={"stop_at": missing}))()
 
 
 def _forcing(config: BudgetForcingConfig) -> Forcing:

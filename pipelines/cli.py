@@ -132,6 +132,21 @@ def show(
 
 
 @app.command()
+def left(
+    run: RunFolder,
+    why: Annotated[
+        list[str] | None, typer.Option(help="owed, exhausted, capped, given_up or error; repeatable, all by default.")
+    ] = None,
+    names: Annotated[bool, typer.Option("--names", help="Print ids and reasons, not the problems.")] = False,
+) -> None:
+    """Print the problems without a right answer, as lines that the source of a next run reads."""
+    from pipelines.left import left as lines
+
+    for line in lines(run, why or [], names=names):
+        print(line)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Tell what this machine can do."""
     from pipelines.doctor import doctor as examine

@@ -328,7 +328,8 @@ def _sides(rounds: int) -> Iterator[str]:
 def _line(runs: Sequence[Measured]) -> str:
     run = runs[-1]
     line = (
-        f"{run.side:8} {run.seconds:6.1f} s, {run.tokens / run.seconds:,.0f} tokens/s, verifiers {run.cpu:.1f} CPU s, "
+        f"{run.side:8} {run.seconds:6.1f} s, {run.tokens / run.seconds:,.0f} tokens/s, "
+        f"CPU s: engine {run.engine_cpu:.1f}, verifiers {run.cpu:.1f}; "
         f"{run.occupancy:.0%} occupied, {run.waiting:.1f} unjudged"
     )
     if run.unknown or run.disagreeing:
@@ -352,7 +353,7 @@ def main() -> None:
     compared = [compare(*runs[place - 1 : place + 2]) for place in range(1, len(runs), 2)]
     result = {
         "machine": f"{CORES} cores, {platform.machine()}, Linux {platform.release()}",
-        "requests": {"source": recipe.source.model_dump(), "attempts": recipe.search.n},
+        "requests": {"source": recipe.source.model_dump(), "attempts": recipe.search.model_dump()["n"]},
         "spin_seconds": SPIN_SECONDS,
         "wanted_excess_share": WANTED,
         "sides": summary(compared),

@@ -18,6 +18,7 @@ from factory.rollout import Rollout, Tools
 from factory.rows import row_tree, tree_row
 from factory.search.base import Ending, Expansion, Search, Wants
 from factory.search.best_of_n import best_of_n
+from factory.search.ladder import ladder
 from factory.types import ROOT, Node, NodeState, Problem, StopReason, Tree
 from tests.rig import answers, dice, node_of, number_of, problem, tools
 
@@ -103,12 +104,19 @@ def best_of(n: int, wave: int | None, stop_at: int | None) -> Callable[[Problem]
     return lambda _: best_of_n(n, wave, stop_at)
 
 
+def climbing(low: int, high: int, stop_at: int | None) -> Callable[[Problem], Search]:
+    """Two rungs, and a third for what is not hopeless by then."""
+    rungs = [lambda missing: best_of_n(low, None, missing), lambda missing: best_of_n(high, 2, missing)]
+    return lambda _: ladder([*rungs, rungs[0]], stop_at, hopeless_after=40)
+
+
 settings = st.builds(
     Setting,
     number=st.integers(0, 999),
     search=st.one_of(
         st.builds(best_of, st.integers(1, 8), st.none() | st.integers(1, 8), st.none() | st.integers(1, 3)),
         st.builds(by_lines, st.integers(1, 8)),
+        st.builds(climbing, st.integers(1, 4), st.integers(1, 4), st.none() | st.integers(1, 3)),
     ),
     places=st.integers(1, 8),
 )

@@ -261,6 +261,14 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(search={"kind": "beam", "value": "rollouts", "widht": 1}), "search.widht; did you mean width?"),
         (table(search={"kind": "ladder", "rungs": []}), "search.rungs"),
         (
+            table(search={"kind": "ladder", "rungs": [{"kind": "best_of_n"}, {"kind": "best_of_n", "stop_at": 2}]}),
+            "search: rungs.1.stop_at does nothing: the ladder's own",
+        ),
+        (
+            table(search={"kind": "ladder", "rungs": [{"kind": "best_of_n"}], "hopeless_after": 9}),
+            "search: hopeless_after does nothing with one rung",
+        ),
+        (
             table(search={"kind": "ladder", "rungs": [{"kind": "best_of_n", "wav": 4}]}),
             "unknown key search.rungs.0.wav; did you mean wave?",
         ),
