@@ -36,6 +36,7 @@ from factory.types import (
     Origin,
     Policy,
     Problem,
+    Scoring,
     StopReason,
     Tree,
     Verdict,
@@ -257,7 +258,8 @@ class Rollout:
         since = self._tools.load.shared()
         score = await self._tools.scorer.score(self._problem, path)
         seconds = path[-1].engine_seconds + self._tools.load.shared() - since
-        return replace(path[-1], score=score.value, scoring=score.scoring, engine_seconds=seconds)
+        # A guess that cost nothing, or came to nothing, was made all the same: a replay does not make it again.
+        return replace(path[-1], score=score.value, scoring=score.scoring or Scoring(), engine_seconds=seconds)
 
     def _path(self, leaf: int) -> list[Node]:
         path: list[Node] = []
@@ -342,7 +344,7 @@ def _is_unfinished(node: Node, expansion: Expansion) -> bool:
     """Whether a node lacks its verdicts, or the score that its search asked for."""
     if node.state is NodeState.FINISHED:
         return not node.verdicts
-    return node.state is NodeState.OPEN and expansion.score and node.score is None
+    return node.state is NodeState.OPEN and expansion.score and node.scoring is None
 
 
 _STATES = {

@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from factory.config import (
+    BeamConfig,
     BestOfNConfig,
     CheckConfig,
     CountdownSource,
     DatasetSource,
+    DvtsConfig,
     FileSource,
     LadderConfig,
+    MctsConfig,
     OneSearch,
     OpenAIEngineConfig,
     Recipe,
     SandboxConfig,
     ScriptedEngineConfig,
+    StepConfig,
     VllmEngineConfig,
 )
 from factory.dispatch import BadItem
@@ -37,7 +41,12 @@ from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Tools
 from factory.search.base import Search
+from factory.search.beam import beam
 from factory.search.best_of_n import best_of_n
+from factory.search.dvts import dvts
+from factory.search.growth import Step
+from factory.search.mcts import Puct, mcts
+from factory.search.value import Valuation
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
 from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
@@ -237,7 +246,21 @@ def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
     match config:
         case BestOfNConfig():
             return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
+        case BeamConfig() | DvtsConfig():
+            make = beam if isinstance(config, BeamConfig) else dvts
+            ends = (config.max_steps, config.stop_at)
+            return functools.partial(make, *_steps(config), config.width, config.branch, *ends)
+        case MctsConfig():
+            puct = Puct(config.exploration, config.widening, config.widening_power, config.prior)
+            ends = (config.max_steps, config.stop_at)
+            return functools.partial(mcts, *_steps(config), puct, config.expansions, config.parallel, *ends)
     raise ConfigError(f"search.kind: {config.kind!r} is not there yet")
+
+
+def _steps(config: StepConfig) -> tuple[Step, Valuation]:
+    """How far a tree search's steps go, and what they are worth."""
+    step = Step(tuple(config.step_stop), config.step_tokens)
+    return step, Valuation(config.aggregate, config.rollouts if config.value == "rollouts" else 0)
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:
