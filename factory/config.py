@@ -183,12 +183,14 @@ class StepConfig(Section):
     """Texts that end a step."""
     step_tokens: int | None = Field(default=None, ge=1)
     """Tokens that end a step; no limit by default."""
+    max_steps: int = Field(default=64, ge=1)
+    """Steps of one path; the last goes to the end of the turn."""
     value: Literal["score", "rollouts"] = "score"
-    """What a step is worth: what [scorer] says, or the share of its short continuations that are right."""
+    """What a step is worth: what [scorer] says, or the share of its continuations to the end that are right."""
     rollouts: int = Field(default=4, ge=1)
     """Continuations of a step, for `value = "rollouts"`; they are counted, and kept as leaves."""
     aggregate: Literal["last", "min", "product", "mean"] = "last"
-    """How the scores of a path's steps become one."""
+    """How the values of a path's steps become one."""
     stop_at: int | None = Field(default=None, ge=1)
     """Right answers that end the search; never early by default."""
 
@@ -211,7 +213,6 @@ class BeamConfig(StepConfig):
     """Prefixes that are kept at each step."""
     branch: int = Field(default=4, ge=1)
     """Continuations of each of them."""
-    max_steps: int = Field(default=64, ge=1)
 
 
 class DvtsConfig(StepConfig):
@@ -222,22 +223,30 @@ class DvtsConfig(StepConfig):
     """Subtrees."""
     branch: int = Field(default=4, ge=1)
     """Continuations of the prefix that a subtree keeps."""
-    max_steps: int = Field(default=64, ge=1)
 
 
 class MctsConfig(StepConfig):
     """Monte-Carlo tree search by PUCT, with progressive widening."""
 
     kind: Literal["mcts"]
-    expansions: int = Field(default=64, ge=1)
-    """Steps that are generated in all."""
+    expansions: int = Field(default=256, ge=1)
+    """Generations in all, those that value a step included."""
     parallel: int = Field(default=8, ge=1)
-    """Of them, outstanding at once."""
+    """Steps outstanding at once."""
     exploration: float = Field(default=1.0, ge=0)
     """PUCT's constant: more of it spreads the search."""
     widening: float = Field(default=2.0, gt=0)
-    """A node with N visits has at most `widening * N ** widening_power` children."""
+    """A step with N visits is continued at most `widening * N ** widening_power` times."""
     widening_power: float = Field(default=0.5, ge=0, le=1)
+    prior: Literal["samples", "logprob"] = "samples"
+    """What is expected of a step before it is looked at: how often it was sampled, or that and its probability."""
+
+    @model_validator(mode="after")
+    def _one_step_fits(self) -> Self:
+        if self.value == "rollouts" and self.expansions <= self.rollouts:
+            least = self.rollouts + 1
+            raise ValueError(f"expansions = {self.expansions}: a step and the rollouts that value it take {least}")
+        return self
 
 
 ANSWER_TOKENS = 16
@@ -446,6 +455,13 @@ class Recipe(Section):
                     f"search: max_thinking = {forcing.max_thinking} and {ANSWER_TOKENS} tokens for an answer"
                     f" are more than {name} = {room}"
                 )
+
+    @model_validator(mode="after")
+    def _priors_are_told(self) -> Self:
+        asked = any(isinstance(one, MctsConfig) and one.prior == "logprob" for one in rungs(self.search))
+        if asked and not self.sampling.logprobs:
+            raise ValueError("search.prior: 'logprob' needs sampling.logprobs = true")
+        return self
 
     @property
     def teacher(self) -> VllmEngineConfig | OpenAIEngineConfig | ScriptedEngineConfig:

@@ -36,6 +36,7 @@ from factory.types import (
     Origin,
     Policy,
     Problem,
+    Scoring,
     StopReason,
     Tree,
     attempt_of,
@@ -306,7 +307,8 @@ class Rollout:
         self._unsent[node.id] = node
         score = await self._tools.scorer.score(self._problem, [*self._path(node.parent), node])
         del self._unsent[node.id]
-        return replace(node, score=score.value, scoring=score.scoring)
+        # A guess that cost nothing, or came to nothing, was made all the same: a replay does not make it again.
+        return replace(node, score=score.value, scoring=score.scoring or Scoring())
 
     def _path(self, leaf: int) -> list[Node]:
         path: list[Node] = []
@@ -394,8 +396,8 @@ def _lacks_verdicts(node: Node) -> bool:
 
 
 def _lacks_score(node: Node, expansion: Expansion) -> bool:
-    """Whether the search asked for a score that is not there."""
-    return node.state is NodeState.OPEN and expansion.score and node.score is None
+    """Whether the search asked for a score that nobody has guessed."""
+    return node.state is NodeState.OPEN and expansion.score and node.scoring is None
 
 
 _STATES = {

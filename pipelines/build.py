@@ -15,17 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from factory.config import (
-    BestOfNConfig,
-    BudgetForcingConfig,
     CheckConfig,
     CountdownSource,
     DatasetSource,
     FileSource,
-    LadderConfig,
-    OneSearch,
     OpenAIEngineConfig,
     Recipe,
-    ReviseConfig,
     SandboxConfig,
     ScriptedEngineConfig,
     VllmEngineConfig,
@@ -40,10 +35,6 @@ from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Load, Tools
 from factory.search.base import Search
-from factory.search.best_of_n import best_of_n
-from factory.search.budget_forcing import Forcing, budget_forcing
-from factory.search.ladder import ladder
-from factory.search.revise import revise
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
 from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
@@ -51,6 +42,7 @@ from factory.verifiers.jail import Jail
 from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
 from pipelines import fit
+from pipelines.searches import maker
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
 
@@ -235,34 +227,8 @@ def renderer(recipe: Recipe) -> Renderer:
 
 def search(recipe: Recipe) -> Callable[[Problem], Search]:
     """A fresh search for each problem."""
-    make = _maker(recipe.search)
+    make = maker(recipe.search)
     return lambda _: make()
-
-
-def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
-    match config:
-        case BestOfNConfig():
-            return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
-        case BudgetForcingConfig():
-            forcing = functools.partial(budget_forcing, config.n, _forcing(config))
-            return functools.partial(forcing, wave=config.wave, stop_at=config.stop_at)
-        case ReviseConfig():
-            revision = functools.partial(revise, config.n, config.turns, config.criticism)
-            always = config.when == "always"
-            return functools.partial(revision, always=always, wave=config.wave, stop_at=config.stop_at)
-        case LadderConfig():
-            rungs = tuple(functools.partial(_rung, rung) for rung in config.rungs)
-            return functools.partial(ladder, rungs, config.stop_at, config.hopeless_after)
-    raise ConfigError(f"search.kind: {config.kind!r} is not there yet")
-
-
-def _rung(config: OneSearch, missing: int | None) -> Search:
-    """A strategy that ends at so many right answers."""
-    return _maker(config.model_copy(update={"stop_at": missing}))()
-
-
-def _forcing(config: BudgetForcingConfig) -> Forcing:
-    return Forcing(**config.model_dump(exclude={"kind", "n", "wave", "stop_at"}))
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:

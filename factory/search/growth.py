@@ -1,14 +1,17 @@
-"""What a tree search knows of its tree while it grows: which nodes are back, what is outstanding, the next id.
+"""What a tree search knows of its tree while it grows, and the loop that tree searches share.
 
-Bookkeeping only: it decides nothing. `ask` makes expansions with consecutive ids, `take` books what came back.
+`Growth` is bookkeeping and decides nothing: which nodes are back, what is outstanding, the next id. `grow` asks a
+`Strategy` about one piece after the other, so that what came back together is as if it had come one by one, and ends at
+k right leaves: what is outstanding then is cancelled, and what comes back after them does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from factory.search.base import Ending, Expansion, Grown
+from factory.search.base import Ending, Expansion, Grown, Search, Wants
 from factory.types import ROOT, Node, NodeState, Outcome, StopReason
 
 
@@ -63,6 +66,15 @@ class Growth:
             leaf = path[-1].parent
         return path[::-1]
 
+    def text(self, leaf: int) -> str:
+        """What has been said up to a node that is back."""
+        return "".join(node.text for node in self.path(leaf))
+
+    def drop(self, expansions: Iterable[Expansion]) -> None:
+        """Forget expansions that were made and not asked for after all; nothing may be asked for afterwards."""
+        for one in expansions:
+            del self.outstanding[one.id]
+
     def right(self) -> int:
         """Right leaves so far."""
         return sum(map(is_right, self.nodes.values()))
@@ -83,6 +95,46 @@ class Growth:
     def _booked(self, expansion: Expansion) -> Expansion:
         self.outstanding[expansion.id] = expansion
         return expansion
+
+
+class Strategy(Protocol):
+    """What decides where a tree grows."""
+
+    growth: Growth
+
+    def start(self) -> Iterable[Expansion]:
+        """The first expansions."""
+        ...
+
+    def came(self, one: Grown) -> Iterable[Expansion]:
+        """What is to follow on a piece that `growth` has just booked. The search ends when nothing is outstanding."""
+        ...
+
+
+def grow(strategy: Strategy, stop_at: int | None) -> Search:
+    """Do what a strategy says, until `stop_at` leaves are right, or to its end."""
+    growth, expand = strategy.growth, tuple(strategy.start())
+    while growth.outstanding:
+        grown = yield Wants(expand)
+        expand = ()
+        for place, one in enumerate(grown):
+            growth.take([one])
+            if stop_at is not None and growth.right() >= stop_at:
+                growth.drop(expand)
+                counted = growth.leaves()
+                growth.take(grown[place + 1 :])
+                yield from _ended(growth)
+                return growth.ending(counted, stop_at)
+            expand += tuple(strategy.came(one))
+    return growth.ending(growth.leaves(), stop_at)
+
+
+def _ended(growth: Growth) -> Generator[Wants, tuple[Grown, ...], None]:
+    """Cancel what is outstanding, and wait for it."""
+    cancel = tuple(growth.outstanding)
+    while growth.outstanding:
+        growth.take((yield Wants(cancel=cancel)))
+        cancel = ()
 
 
 def is_right(node: Node | None) -> bool:

@@ -40,6 +40,10 @@ def table(**sections: Any) -> dict[str, Any]:
     return copy.deepcopy(MINIMAL) | copy.deepcopy(sections)
 
 
+def tree(kind: str, **keys: Any) -> dict[str, Any]:
+    return {"kind": kind, "value": "rollouts"} | keys
+
+
 def teacher(engine: Mapping[str, Any]) -> dict[str, Any]:
     return {"teacher": dict(engine)}
 
@@ -259,6 +263,22 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(search={"kind": "mcts"}), "mcts with value = 'score' needs a [scorer]"),
         (table(search={"kind": "beam", "value": "rollouts", "step_stop": []}), "search: step_stop: a step must end"),
         (table(search={"kind": "beam", "value": "rollouts", "widht": 1}), "search.widht; did you mean width?"),
+        (table(search=tree("beam", width=0)), "search.width"),
+        (table(search=tree("dvts", branch=0)), "search.branch"),
+        (table(search=tree("beam", max_steps=0)), "search.max_steps"),
+        (table(search=tree("dvts", stop_at=0)), "search.stop_at"),
+        (table(search=tree("beam", step_stop=["\n", ""])), "step_stop: an empty text ends nothing"),
+        (table(search=tree("beam", step_tokens=0)), "search.step_tokens"),
+        (table(search=tree("dvts", rollouts=0)), "search.rollouts"),
+        (table(search=tree("beam", value="score", rollouts=2)), "rollouts does nothing with value = 'score'"),
+        (table(search=tree("beam", aggregate="sum")), "search.aggregate"),
+        (table(search=tree("mcts", expansions=4)), "expansions = 4: a step and the rollouts that value it take 5"),
+        (table(search=tree("mcts", parallel=0)), "search.parallel"),
+        (table(search=tree("mcts", widening=0.0)), "search.widening"),
+        (table(search=tree("mcts", widening_power=1.5)), "search.widening_power"),
+        (table(search=tree("mcts", exploration=-1.0)), "search.exploration"),
+        (table(search=tree("mcts", prior="logprob")), "search.prior: 'logprob' needs sampling.logprobs = true"),
+        (table(search=tree("beam", value="rollouts"), scorer={"kind": "logprob"}), "'beam' asks for no scores"),
         (table(search={"kind": "ladder", "rungs": []}), "search.rungs"),
         (
             table(search={"kind": "ladder", "rungs": [{"kind": "best_of_n"}, {"kind": "best_of_n", "stop_at": 2}]}),
