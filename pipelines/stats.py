@@ -8,7 +8,8 @@ nowhere but in `superseded_tokens`.
 Difficulty is the teacher's pass rate on a problem, estimated without bias: where a search stopped at its k-th right
 attempt, (k - 1) / (n - 1) of the n attempts that count; else the plain share. A search that stops at the first right
 one tells nothing of this kind: such problems stand apart, and so do those in which nothing was decided. An attempt that
-the token limit cut counts as not right; one that no verifier could decide does not count.
+the token limit cut counts as not right; one that no verifier could decide does not count. Of a ladder, the attempts of
+its first rung tell the rate, where that is best of n: later ones are made only where those went wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from factory.runs import Run, open_run
 from factory.shards import Entry, Sidecar, iter_shard, iter_sidecars
 from factory.stats import pass_rate_stopped
 from factory.store import Store
-from factory.types import Aspect, NodeState, Outcome, StopReason, worst
+from factory.types import Aspect, NodeState, Outcome, worst
 from pipelines.check_times import Checks, add_verdict
 from pipelines.report import console, counted, one_line, print_json, print_pairs
 
@@ -57,9 +58,9 @@ TOKENS = (
 _NODE = "nodes.list.element"
 _COLUMNS = [
     "problem_id",
-    "stop",
     "search",
     *(f"cost.{name}" for name in (*TOKENS, "engine_seconds", "wall_seconds")),
+    f"{_NODE}.id",
     f"{_NODE}.state",
     f"{_NODE}.counted",
     *(f"{_NODE}.verdicts.list.element.{column}" for column in ("verifier", "aspect", "outcome", "evidence", "seconds")),
@@ -154,7 +155,7 @@ def stats(url: str, *, as_json: bool) -> int:
 def read(run: Run) -> Figures:
     """Every figure, in one pass over the committed shards and one over their sidecars."""
     store, figures = run.store, Figures()
-    stop_at = run.config.get("recipe", {}).get("search", {}).get("stop_at")
+    search = run.config.get("recipe", {}).get("search", {})
     failed = _failed(store)
     made = _made(store, run.refinement)
     unclosed = {entry.problem_id for sidecar in iter_sidecars(store, "journal") for entry in sidecar.entries}
@@ -162,7 +163,7 @@ def read(run: Run) -> Figures:
         current = {entry.problem_id: entry for entry in sidecar.entries if _is_current(entry, sidecar, failed)}
         unclosed -= current.keys()
         _add_entries(figures, sidecar, current)
-        buckets = _add_rows(figures, iter_shard(store, sidecar, _COLUMNS), current, stop_at)
+        buckets = _add_rows(figures, iter_shard(store, sidecar, _COLUMNS), current, search)
         for transcripts in made.get(sidecar.name, ()):
             _add_transcripts(figures, iter_shard(store, transcripts, _TRANSCRIPT_COLUMNS), buckets)
     figures.open_trees = len(unclosed)
@@ -219,7 +220,7 @@ def _add_entries(figures: Figures, sidecar: Sidecar, current: Mapping[str, Entry
 
 
 def _add_rows(
-    figures: Figures, rows: Iterator[Row], current: Mapping[str, Entry], stop_at: int | None
+    figures: Figures, rows: Iterator[Row], current: Mapping[str, Entry], search: Mapping[str, Any]
 ) -> dict[str, tuple[Yield, Yield]]:
     """What only rows tell; returns where the transcripts of each problem belong."""
     buckets: dict[str, tuple[Yield, Yield]] = {}
@@ -231,7 +232,7 @@ def _add_rows(
         leaves = [node for node in row["nodes"] if node["state"] != NodeState.OPEN]
         _add_leaves(figures, leaves)
         if entry.status != "error":
-            place = figures.by_difficulty[_bucket(leaves, row["stop"], stop_at)]
+            place = figures.by_difficulty[_bucket(_telling(leaves, search), search.get("stop_at"))]
             strategy = figures.by_strategy.setdefault(row["search"], Yield())
             for one in (place, strategy):
                 one.add(row["cost"], solved=entry.status == "solved")
@@ -278,12 +279,19 @@ def _add_transcripts(figures: Figures, rows: Iterator[Row], buckets: Mapping[str
             place.characters[variant] += row["characters_kept"]
 
 
-def _bucket(leaves: list[Row], stop: str, stop_at: int | None) -> str:
+def _telling(leaves: list[Row], search: Mapping[str, Any]) -> list[Row]:
+    """Of a ladder, the leaves of its first rung, which has the first ids; of any other search, all."""
+    first = search.get("rungs", [search])[0]
+    alone = "rungs" not in search or first["kind"] != "best_of_n"
+    return leaves if alone else [leaf for leaf in leaves if leaf["id"] <= first["n"]]
+
+
+def _bucket(leaves: list[Row], stop_at: int | None) -> str:
     decided = [right for leaf in leaves if leaf["counted"] and (right := _is_right(leaf)) is not None]
     n, k = len(decided), sum(decided)
     if not n:
         return UNDECIDED
-    if stop != StopReason.SOLVED or stop_at is None:
+    if stop_at is None or k < stop_at:
         return bucket_of(k / n)
     return STOPPED_AT_ONE if k < 2 else bucket_of(pass_rate_stopped(n, k))
 

@@ -123,13 +123,20 @@ def _tree(asked: Problem, nodes: tuple[Node, ...], stop: StopReason, error: str 
     return Tree(asked, policy, "best_of_n", nodes, stop, error, 1, cost)
 
 
-def write_run(folder: Path, shards: Iterable[Iterable[Tree]], *, stop_at: int | None = 2, refined: bool = True) -> str:
-    """A run of these trees, a shard for each list of them; committed in order."""
+def write_run(
+    folder: Path,
+    shards: Iterable[Iterable[Tree]],
+    *,
+    stop_at: int | None = 2,
+    refined: bool = True,
+    search: dict[str, Any] | None = None,
+) -> str:
+    """A run of these trees, a shard for each list of them; committed in order. By default they are best of 8."""
     recipe = Recipe.model_validate(
         {
             "source": {"kind": "countdown", "count": 9, "seed": 1},
             "engines": {"teacher": {"kind": "scripted"}},
-            "search": {"kind": "best_of_n", "n": 8, "stop_at": stop_at},
+            "search": search or {"kind": "best_of_n", "n": 8, "stop_at": stop_at},
         }
     )
     config = resolved(recipe, "0" * 64)

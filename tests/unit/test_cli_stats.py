@@ -223,6 +223,25 @@ def test_what_cannot_be_estimated_stands_apart(tmp_path: Path, capsys: pytest.Ca
     assert "undecided: no verifier could decide" in text(run, capsys)
 
 
+def test_the_first_rung_of_a_ladder_tells_the_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four attempts, and up to eight more where fewer than two of them are right."""
+    rungs = [{"kind": "best_of_n", "n": 4}, {"kind": "best_of_n", "n": 8}]
+    solved = StopReason.SOLVED
+    trees = [
+        make.tree(make.problem(id(1)), [WRONG, RIGHT, WRONG, DETOURED], stop=solved),  # 1 / 3
+        make.tree(make.problem(id(2)), [WRONG, WRONG, RIGHT, CUT, RIGHT], stop=solved),  # 1 / 4
+        make.tree(make.problem(id(3)), [*[WRONG] * 4, RIGHT, RIGHT], stop=solved),  # 0 / 4
+        make.tree(make.problem(id(4)), [WRONG] * 4, stop=StopReason.GIVEN_UP),  # 0 / 4
+    ]
+    ladder = {"kind": "ladder", "rungs": rungs, "stop_at": 2, "hopeless_after": 100}
+    found = figures(make.write_run(tmp_path / "run", [trees], search=ladder), capsys)["by_difficulty"]
+    assert {bucket: one["problems"] for bucket, one in found.items() if one["problems"]} == {
+        "0": 2,
+        "0-0.25": 1,
+        "0.25-0.5": 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("rate", "bucket"),
     [
