@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -39,6 +40,7 @@ from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRen
 from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
+from factory.search.caps import Caps, capped
 from factory.search.ladder import ladder
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
@@ -230,9 +232,9 @@ def renderer(recipe: Recipe) -> Renderer:
 
 
 def search(recipe: Recipe) -> Callable[[Problem], Search]:
-    """A fresh search for each problem."""
-    make = _maker(recipe.search)
-    return lambda _: make()
+    """A fresh search for each problem, within the caps of one problem."""
+    make, caps = _maker(recipe.search), Caps(**recipe.budget.problem.model_dump())
+    return lambda _: make() if caps == Caps() else capped(make(), caps, time.monotonic)
 
 
 def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
