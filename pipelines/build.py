@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,6 +36,7 @@ from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Load, Tools
 from factory.search.base import Search
+from factory.search.caps import Caps, capped
 from factory.sources.base import BadLine, Source
 from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
 from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
@@ -226,9 +228,9 @@ def renderer(recipe: Recipe) -> Renderer:
 
 
 def search(recipe: Recipe) -> Callable[[Problem], Search]:
-    """A fresh search for each problem."""
-    make = maker(recipe.search)
-    return lambda _: make()
+    """A fresh search for each problem, within the caps of one problem."""
+    make, caps = maker(recipe.search), Caps(**recipe.budget.problem.model_dump())
+    return lambda _: make() if caps == Caps() else capped(make(), caps, time.monotonic)
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:
