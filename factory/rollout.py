@@ -91,6 +91,8 @@ class Tools:
     policy: Policy
     scorer: Scorer | None = None
     """Needed by searches that ask for scores."""
+    beside: tuple[Engine, ...] = ()
+    """Engines that verifiers ask: they start after `engine`, and end before it."""
     load: Load = field(default_factory=Load)
 
 
