@@ -135,7 +135,7 @@ def _recipe(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _settings(config: Mapping[str, Any]) -> str:
     shown = {key: value for key, value in _recipe(config).items() if key in _SHOWN}
-    settings = {"teacher": _teacher(config), "model_digest": config.get("model_digest"), **shown}
+    settings = {"teacher": _teacher(config), "model_digest": config.get("model_digests", {}).get("teacher"), **shown}
     return _yaml(settings)
 
 

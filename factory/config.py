@@ -420,6 +420,13 @@ class SandboxConfig(Section):
     """Folders of packages that programs may import from, such as an environment's `site-packages`."""
 
 
+class HumanConfig(Section):
+    """What people said of attempts."""
+
+    reviews: list[str] = []
+    """Files of reviews: paths or globs. They come later than the attempts, and are read when transcripts are made."""
+
+
 class RunConfig(Section):
     """Where and how the run works; nothing here changes what it makes."""
 
@@ -449,12 +456,13 @@ class Recipe(Section):
     prune: PruneConfig = PruneConfig()
     budget: BudgetConfig = BudgetConfig()
     sandbox: SandboxConfig = SandboxConfig()
+    human: HumanConfig = HumanConfig()
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
-    def _one_teacher(self) -> Self:
-        if set(self.engines) != {"teacher"}:
-            raise ValueError("[engines.teacher] is needed, and is the only engine that anything uses")
+    def _a_teacher(self) -> Self:
+        if "teacher" not in self.engines:
+            raise ValueError("[engines.teacher] is needed")
         return self
 
     @model_validator(mode="after")
@@ -493,7 +501,7 @@ class Recipe(Section):
         return self
 
     @property
-    def teacher(self) -> VllmEngineConfig | OpenAIEngineConfig | ScriptedEngineConfig:
+    def teacher(self) -> EngineConfig:
         return self.engines["teacher"]
 
 
@@ -502,7 +510,7 @@ def rungs(search: Search) -> list[OneSearch]:
     return search.rungs if isinstance(search, LadderConfig) else [search]
 
 
-FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox")
+FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox", "human")
 """Parts of a recipe that may differ on resume."""
 FREE_ENGINE_KEYS = ("args", "environment", "timeout", "retries", "max_running", "api_key_env")
 """Parts of an engine that may differ on resume; a scripted engine's arguments are its weights, and may not."""
@@ -604,6 +612,7 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("prune",): PruneConfig,
     ("budget",): BudgetConfig,
     ("budget", "problem"): ProblemBudgetConfig,
+    ("human",): HumanConfig,
     ("run",): RunConfig,
     ("sandbox",): SandboxConfig,
 }
@@ -618,9 +627,10 @@ def _model_at(loc: tuple[int | str, ...]) -> type[Section]:
     return _BY_PLACE[(str(loc[0]), str(loc[tags[-1]])) if tags else tuple(map(str, loc))]
 
 
-def resolved(recipe: Recipe, model_digest: str) -> dict[str, Any]:
-    """The recipe with every default filled in, as it is stored beside the output, with the model's digest."""
-    return {"recipe": recipe.model_dump(mode="json"), "model_digest": model_digest}
+def resolved(recipe: Recipe, model_digests: Mapping[str, str]) -> dict[str, Any]:
+    """The recipe with every default filled in, as it is stored beside the output, with the digest of each engine's
+    model."""
+    return {"recipe": recipe.model_dump(mode="json"), "model_digests": dict(model_digests)}
 
 
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -631,7 +641,7 @@ def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
             free |= {f"engines.{name}.{key}" for key in FREE_ENGINE_KEYS}
     flat = dict(_flatten(stored["recipe"]))
     kept = {key: value for key, value in flat.items() if not any(key == f or key.startswith(f + ".") for f in free)}
-    return kept | {"model_digest": stored["model_digest"]}
+    return kept | {f"model_digests.{name}": digest for name, digest in stored["model_digests"].items()}
 
 
 def identity_digest(stored: Mapping[str, Any]) -> str:

@@ -147,6 +147,8 @@ class Tools:
     load: Load
     scorer: Scorer | None = None
     """Needed by searches that ask for scores."""
+    beside: tuple[Engine, ...] = ()
+    """Engines that verifiers ask: they start after `engine`, and end before it."""
 
 
 class Rollout:

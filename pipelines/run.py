@@ -27,6 +27,7 @@ from factory.lease import Lease, refuse_if_owned, tables
 from factory.shards import drop_journal, iter_sidecars, problem_states, sidecars, sweep
 from factory.sources.base import Unique, unique, validate_first
 from factory.store import Store
+from factory.verifiers.base import validate_problem
 from factory.worker import Limits
 from pipelines import build
 from pipelines.folder import owned, refuse_other_run, store_config
@@ -80,12 +81,12 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
     store = Store(options.out)
     refuse_other_run(store, config)
     refuse_if_owned(store)
-    dispatch, _ = _owed(store, recipe, options)
+    dispatch, _ = _owed(store, recipe, config, options)
     if not dispatch.prime():
         return _finish(store, recipe, config, Ended.FINISHED)
     if _is_spent(store, recipe):
         return _finish(store, recipe, config, Ended.CAPPED)
-    _check_server(recipe)
+    _check_servers(recipe)
     store.probe()
     with _cluster(recipe):
         settings = _settings(recipe, config)
@@ -94,10 +95,10 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
             for table in tables(store):
                 sweep(store, table, lease)
             # Again, now that nobody else can commit; the first look was to start nothing in vain.
-            dispatch, items = _owed(store, recipe, options)
+            dispatch, items = _owed(store, recipe, config, options)
             ended = _search(store, lease, recipe, config, settings, dispatch, report)
             if ended is not Ended.INTERRUPTED:  # who stops a run waits for nothing that can be done later
-                refine(store, lease, recipe.prune, config)
+                refine(store, lease, recipe, config)
     return _summary(store, recipe, ended, did_nothing=False, duplicates=items.duplicates)
 
 
@@ -107,18 +108,19 @@ def dry_run(recipe: Recipe) -> str:
 
 
 def _resolved(recipe: Recipe) -> dict[str, Any]:
-    build.check_engine(recipe)
+    build.check_engines(recipe)
     build.check_search(recipe)
-    return resolved(recipe, build.model_digest(recipe))
+    return resolved(recipe, build.model_digests(recipe))
 
 
-def _owed(store: Store, recipe: Recipe, options: Options) -> tuple[Dispatch, Unique]:
+def _owed(store: Store, recipe: Recipe, config: dict[str, Any], options: Options) -> tuple[Dispatch, Unique]:
     """What is owed: the source, once each, its first problems validated, without what is committed."""
-    validate = functools.partial(build.validate, recipe.sandbox)
+    table = build.recipe_verifiers(recipe, config["model_digests"])
+    validate = functools.partial(validate_problem, table)
     items = unique(validate_first(build.source(recipe), validate, strict=options.strict))
     states = problem_states(iter_sidecars(store, "rollouts"))
     closed = [id for id, state in states.items() if not (options.retry_errors and state.status == "error")]
-    return Dispatch(build.dispatchable(recipe.sandbox, items), closed, recipe.run.tries), items
+    return Dispatch(build.dispatchable(table, items), closed, recipe.run.tries), items
 
 
 def _is_spent(store: Store, recipe: Recipe) -> bool:
@@ -133,10 +135,10 @@ def _budget(recipe: Recipe) -> Budget:
 
 def _finish(store: Store, recipe: Recipe, config: dict[str, Any], ended: Ended) -> Summary:
     """Nothing is to be searched: at most the refinement differs from what is there, or was not finished."""
-    if not is_refined(store, recipe.prune):
+    if not is_refined(store, recipe, config):
         with owned(store) as lease:
             store_config(store, config)
-            refine(store, lease, recipe.prune, config)
+            refine(store, lease, recipe, config)
     return _summary(store, recipe, ended, did_nothing=True)
 
 
@@ -157,14 +159,15 @@ def _cluster(recipe: Recipe) -> Iterator[None]:
         cluster.disconnect()
 
 
-def _check_server(recipe: Recipe) -> None:
-    """Ask an engine that is a server whether it is there, before anything is written."""
-    if isinstance(recipe.teacher, OpenAIEngineConfig):
-        asyncio.run(_start_and_close(recipe))
+def _check_servers(recipe: Recipe) -> None:
+    """Ask engines that are servers whether they are there, before anything is written."""
+    for config in recipe.engines.values():
+        if isinstance(config, OpenAIEngineConfig):
+            asyncio.run(_start_and_close(config))
 
 
-async def _start_and_close(recipe: Recipe) -> None:
-    engine = build.engine(recipe)
+async def _start_and_close(config: OpenAIEngineConfig) -> None:
+    engine = build.engine(config)
     try:
         await engine.start()
     finally:
@@ -235,7 +238,7 @@ def _pool(store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any]) ->
 
     return RayPool(
         _needs(recipe),
-        functools.partial(build.worker_tools, build.absolute(recipe), build.policy(recipe, config["model_digest"])),
+        functools.partial(build.worker_tools, build.absolute(recipe), config["model_digests"]),
         Limits(recipe.run.tries, recipe.run.flush_rows, recipe.run.flush_seconds),
         run_url=store.url,
         epoch=lease.epoch,
@@ -251,14 +254,15 @@ def _room(recipe: Recipe) -> int:
 
 
 def _needs(recipe: Recipe) -> Needs:
-    """What one worker occupies: an engine's GPUs where there are any, else a node's CPUs for vLLM, else one CPU."""
+    """What one worker occupies: its engines' GPUs where there are any, else a node's CPUs for vLLM, else one CPU.
+
+    Engines of one worker share its devices: it has as many as the largest needs.
+    """
     from factory import cluster
 
-    engine = recipe.teacher
-    in_process = isinstance(engine, VllmEngineConfig)
-    gpus = 0
-    if isinstance(engine, VllmEngineConfig) and cluster.has_gpus():
-        gpus = engine.args.get("tensor_parallel_size", 1) * engine.args.get("pipeline_parallel_size", 1)
+    in_process = [one.args for one in recipe.engines.values() if isinstance(one, VllmEngineConfig)]
+    sizes = [args.get("tensor_parallel_size", 1) * args.get("pipeline_parallel_size", 1) for args in in_process]
+    gpus = max(sizes, default=0) if cluster.has_gpus() else 0
     cpus = recipe.run.cpus_per_worker or (cluster.node_cpus() if in_process and not gpus else 1.0)
     return cluster.Needs(cpus, float(gpus))
 

@@ -98,7 +98,7 @@ async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncI
     table["source"] = {"kind": "countdown", "split": split, "count": count}
     table["engines"]["teacher"]["model"] = str(FOLDER / table["engines"]["teacher"]["model"])
     recipe = Recipe.model_validate(table)
-    engine, tools = build.worker_tools(build.absolute(recipe), build.policy(recipe, build.model_digest(recipe)))
+    engine, tools = build.worker_tools(build.absolute(recipe), build.model_digests(recipe))
     try:
         await engine.start()
         yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools)

@@ -300,8 +300,7 @@ def summary(compared: Sequence[Compared]) -> dict[str, Any]:
 
 async def run_all(recipe: Recipe, rounds: int) -> list[Measured]:
     """Without, light, without, heavy, ..., without; after one of each that does not count."""
-    policy = build.policy(recipe, build.model_digest(recipe))
-    engine, tools = build.worker_tools(build.absolute(recipe), policy)
+    engine, tools = build.worker_tools(build.absolute(recipe), build.model_digests(recipe))
     problems = [item for item in build.source(recipe) if isinstance(item, Problem)]
     await engine.start()
     try:

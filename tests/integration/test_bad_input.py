@@ -357,7 +357,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         ("sampling.temperature=0.7", "sampling.temperature: stored 1.0, now 0.7"),
         ("search.n=5", "search.n: stored 2, now 5"),
         ("source.seed=8", "source.seed: stored 7, now 8"),
-        ("engines.teacher.args={solve_rate = 0.1}", "model_digest: stored"),
+        ("engines.teacher.args={solve_rate = 0.1}", "model_digests.teacher: stored"),
         ("prompt.system=Be brief.", "prompt.system: stored '', now 'Be brief.'"),
     ],
 )

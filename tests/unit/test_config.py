@@ -112,6 +112,7 @@ def test_every_default() -> None:
             "modules": [],
             "paths": [],
         },
+        "human": {"reviews": []},
         "run": {
             "address": None,
             "workers": None,
@@ -166,10 +167,10 @@ def test_what_is_resolved_parses_to_itself() -> None:
     """A worker is sent the resolved recipe, and a resume reads it from JSON."""
     for engine, source in ((VLLM, FILES), (SERVER, DATASET), (MINIMAL["engines"]["teacher"], MINIMAL["source"])):
         recipe = parsed(engines=teacher(engine), source=source, sampling={"temperature": 0, "extra": {"x": [1, None]}})
-        stored = json.loads(json.dumps(resolved(recipe, "abc")))
+        stored = json.loads(json.dumps(resolved(recipe, {"teacher": "abc"})))
         again = Recipe.model_validate(stored["recipe"])
         assert again == recipe
-        assert identity_digest(resolved(again, "abc")) == identity_digest(stored)
+        assert identity_digest(resolved(again, {"teacher": "abc"})) == identity_digest(stored)
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -244,7 +245,6 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(source={**FILES, "checks": [{"params": {}}]}), "source.checks.0.verifier"),
         (table(engines=[]), "engines"),
         (table(engines={}), "[engines.teacher]"),
-        (table(engines={"teacher": VLLM, "judge": VLLM}), "[engines.teacher]"),
         (table(engines={"techer": VLLM}), "[engines.teacher]"),
         (table(engines={"teacher": 3}), "engines.teacher"),
         (table(engines=teacher({"kind": "llama"})), "engines.teacher"),
@@ -460,7 +460,7 @@ def test_an_override_inside_what_is_no_table(one: str) -> None:
         ("prompt.system=\udcff", "prompt.system"),
         ("prune.variants=full", "prune.variants"),
         ("engines.teacher=3", "engines.teacher"),
-        ("engines.judge.kind=scripted", "[engines.teacher]"),
+        ("human.review=r.jsonl", "did you mean reviews?"),
     ],
 )
 def test_an_override_is_checked_like_the_recipe(one: str, part: str) -> None:
@@ -479,7 +479,7 @@ def test_overrides_of_a_file(tmp_path: Path) -> None:
 
 
 def stored(*overrides: str, base: Mapping[str, Any] = MINIMAL, weights: str = "w") -> dict[str, Any]:
-    return resolved(override(base, overrides), weights)
+    return resolved(override(base, overrides), {"teacher": weights})
 
 
 FREE = [
@@ -494,6 +494,7 @@ FREE = [
     "run.placement_seconds=1.0",
     "run.flush_rows=1",
     "run.flush_seconds=1.0",
+    'human.reviews=["r.jsonl"]',
 ]
 
 
@@ -557,7 +558,7 @@ def test_what_may_not_differ_is_named(base: dict[str, Any], one: str, key: str) 
 
 
 def test_other_weights_are_another_run() -> None:
-    assert differences(stored(weights="a"), stored(weights="b")) == ["model_digest: stored 'a', now 'b'"]
+    assert differences(stored(weights="a"), stored(weights="b")) == ["model_digests.teacher: stored 'a', now 'b'"]
 
 
 def test_a_difference_tells_both_values() -> None:
@@ -567,6 +568,6 @@ def test_a_difference_tells_both_values() -> None:
 def test_no_part_of_a_recipe_is_left_out_of_the_identity_but_the_free_ones() -> None:
     """Every leaf of the resolved config is free by name or makes the run what it is."""
     sections = {key.split(".")[0] for key in identity(stored())}
-    assert sections == {"source", "prompt", "engines", "sampling", "search", "scorer", "model_digest"}
+    assert sections == {"source", "prompt", "engines", "sampling", "search", "scorer", "model_digests"}
     assert "source.count" not in identity(stored())
     assert identity(stored())["engines.teacher.args"] == {}

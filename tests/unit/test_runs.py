@@ -28,7 +28,7 @@ CONFIG = {
         "search": {"kind": "best_of_n", "n": 2},
         "run": {"address": "ray://head"},
     },
-    "model_digest": "served:big",
+    "model_digests": {"teacher": "served:big"},
 }
 FIRST = [make_tree("p1", Outcome.PASS, Outcome.FAIL), make_tree("p2", Outcome.FAIL), make_tree("p3", error="E: gone")]
 SECOND = [make_tree("p3", Outcome.PASS), make_tree("p4", error="E: again")]

@@ -46,6 +46,7 @@ class CodeVerifier:
     name = "code"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def __init__(self, jails: Jails) -> None:
         self._jails = jails
