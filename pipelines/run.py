@@ -84,6 +84,7 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
         return _finish(store, recipe, config, Ended.FINISHED)
     if _is_spent(store, recipe):
         return _finish(store, recipe, config, Ended.CAPPED)
+    build.check_search(recipe)
     _check_server(recipe)
     store.probe()
     with _cluster(recipe):
@@ -102,12 +103,13 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
 
 def dry_run(recipe: Recipe) -> str:
     """The resolved config as JSON; nothing is started or written."""
-    return json.dumps(_resolved(recipe), indent=2, sort_keys=True, ensure_ascii=False)
+    config = _resolved(recipe)
+    build.check_search(recipe)
+    return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
 
 
 def _resolved(recipe: Recipe) -> dict[str, Any]:
     build.check_engine(recipe)
-    build.check_search(recipe)
     return resolved(recipe, build.model_digest(recipe))
 
 
