@@ -208,14 +208,19 @@ def check_engines(recipe: Recipe) -> None:
 def check_search(recipe: Recipe) -> None:
     """Raise ConfigError for a search that cannot work on the recipe's engine, before anything is written.
 
-    The tokenizer of a local model is loaded if there are texts to spell. One with a hub name may not be within reach
-    here: the workers look at it, before their engines start.
+    Where the search has texts of its own, the tokenizer of a local model is loaded and looks at them, and at the first
+    problem. One with a hub name may not be within reach here: the workers look at it, before their engines start.
     """
     config = recipe.teacher
-    fit.check_capabilities(recipe, engine(config).capabilities)
+    capabilities = engine(config).capabilities
+    fit.check_capabilities(recipe, capabilities)
     local = isinstance(config, VllmEngineConfig) and Path(config.model).expanduser().exists()
     if local and any(fit.texts(recipe)):
-        fit.check_texts(recipe, renderer(config, recipe.prompt))
+        prompts = renderer(config, recipe.prompt)
+        fit.check_texts(recipe, prompts)
+        first = next((item for item in source(recipe) if isinstance(item, Problem)), None)
+        if first is not None:
+            fit.check_prompt(recipe, capabilities, prompts.render(first.messages))
 
 
 def refuse_idle(recipe: Recipe) -> None:

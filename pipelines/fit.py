@@ -1,8 +1,8 @@
 """Whether a recipe's search fits its engine: what cannot work is refused by its key before an engine starts.
 
-`check_capabilities` needs what the engine declares. `check_texts` needs the tokenizer: a stop string that it cannot
-spell never comes, and a rule's text that it cannot spell would reach the model as something else. Both raise
-ConfigError. Who calls them, and where: `pipelines.build`.
+`check_capabilities` needs what the engine declares. `check_texts` and `check_prompt` need the tokenizer: a stop string
+that it cannot spell never comes, and a rule's text that it cannot spell would reach the model as something else. All
+raise ConfigError. Who calls them, and where: `pipelines.build`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from factory.config import (
     ReviseConfig,
     StepConfig,
 )
-from factory.engines.base import Capabilities
+from factory.engines.base import Capabilities, Prompt
 from factory.errors import ConfigError, SourceError
 from factory.render import Renderer
 
@@ -68,9 +68,21 @@ def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:
                 f"{place}.kind: {one.kind!r} goes on from what the model has begun, by token ids, and the engine takes "
                 "none: use protocol = 'completions' or another engine"
             )
-    context, most = capabilities.max_context, recipe.sampling.max_tokens
-    if context is not None and most >= context:
-        raise ConfigError(f"sampling.max_tokens: {most} leaves no room for a prompt in a context of {context} tokens")
+    _check_room(recipe, capabilities.max_context, 1)
+
+
+def check_prompt(recipe: Recipe, capabilities: Capabilities, prompt: Prompt) -> None:
+    """Raise where a prompt and a whole turn do not fit into the context."""
+    _check_room(recipe, capabilities.max_context, len(prompt.token_ids or ()))
+
+
+def _check_room(recipe: Recipe, context: int | None, prompt_tokens: int) -> None:
+    most = recipe.sampling.max_tokens
+    if context is not None and prompt_tokens + most > context:
+        raise ConfigError(
+            f"sampling.max_tokens: {most} tokens behind a prompt of {prompt_tokens} or more do not fit into a context "
+            f"of {context}"
+        )
 
 
 def check_texts(recipe: Recipe, renderer: Renderer) -> None:

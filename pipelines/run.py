@@ -86,6 +86,7 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
         return _finish(store, recipe, config, Ended.FINISHED)
     if _is_spent(store, recipe):
         return _finish(store, recipe, config, Ended.CAPPED)
+    build.check_search(recipe)
     _check_servers(recipe)
     store.probe()
     with _cluster(recipe):
@@ -104,12 +105,13 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
 
 def dry_run(recipe: Recipe) -> str:
     """The resolved config as JSON; nothing is started or written."""
-    return json.dumps(_resolved(recipe), indent=2, sort_keys=True, ensure_ascii=False)
+    config = _resolved(recipe)
+    build.check_search(recipe)
+    return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
 
 
 def _resolved(recipe: Recipe) -> dict[str, Any]:
     build.check_engines(recipe)
-    build.check_search(recipe)
     return resolved(recipe, build.model_digests(recipe))
 
 

@@ -35,6 +35,7 @@ class Growth:
         """That came back, in the order in which they did."""
         self.outstanding: dict[int, Expansion] = {}
         self._last_id = 0
+        self._right = 0
 
     def ask(self, parent: int, step: Step | None = None, count: int = 1) -> tuple[Expansion, ...]:
         """Continuations of a node: one step each, or without a step to the end of the turn."""
@@ -55,6 +56,7 @@ class Growth:
             del self.outstanding[one.expansion.id]
             if one.node is not None:
                 self.nodes[one.node.id] = one.node
+                self._right += is_right(one.node)
                 came.append(one.node)
         return came
 
@@ -77,7 +79,7 @@ class Growth:
 
     def right(self) -> int:
         """Right leaves so far."""
-        return sum(map(is_right, self.nodes.values()))
+        return self._right
 
     def ending(self, counted: frozenset[int], stop_at: int | None) -> Ending:
         """Solved, if as many counted leaves are right as were asked for."""

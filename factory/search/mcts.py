@@ -7,10 +7,10 @@ other it goes on to the child with the greatest
     Q + exploration * prior * sqrt(N) / (1 + n)
 
 where Q is the mean of the values that were backed up to the child, and n and N are the visits of the child and of its
-parent, with what is outstanding there and below.
-Children come from sampling, so the model's own preference is in which of them there are: `prior` is a child's share of
-the place's samples (of twins only the first is a child), or, by `logprob`, that share times the geometric mean of its
-tokens' probabilities, normalised over the children; a child without log-probabilities counts with probability 1.
+parent, with what is outstanding there and below. Children come from sampling, so the model's own preference is in which
+of them there are: `prior` is a child's share of the place's samples (of twins only the first is a child), or, by
+`logprob`, that share times the geometric mean of its tokens' probabilities, normalised over the children; a child
+without log-probabilities counts with probability 1.
 
 Backed up, to every place from the one that was continued to the root: the value of a new open prefix (see
 `factory.search.value`), which also is its own first visit; 1 for a right leaf, 0 for a wrong or a truncated one. A leaf
@@ -55,7 +55,7 @@ def mcts(
     step: Step,
     valuation: Valuation,
     puct: Puct,
-    expansions: int = 64,
+    expansions: int = 256,
     parallel: int = 8,
     max_steps: int = 64,
     stop_at: int | None = None,

@@ -151,18 +151,21 @@ def spent(tree: Tree) -> Spent:
         sequential_tokens=tree.cost.sequential_tokens,
         prompt_tokens=tree.cost.prompt_tokens,
         cached_tokens=tree.cost.cached_tokens or 0,
-        sharable_tokens=_sharable(tree, BLOCK),
+        sharable_tokens=sharable(tree, BLOCK),
         scoring_generated_tokens=tree.cost.scoring_generated_tokens,
         scoring_prompt_tokens=tree.cost.scoring_prompt_tokens,
         engine_seconds=tree.cost.engine_seconds,
     )
 
 
-def _sharable(tree: Tree, block: int) -> int:
-    """An engine computes at least the last token of a prompt, so whole blocks up to the token before can be shared."""
+def sharable(tree: Tree, block: int) -> int:
+    """Prompt tokens in whole blocks that an earlier request of a tree had read or written.
+
+    An engine computes at least the last token of a prompt, so blocks up to the token before it can be shared.
+    """
     written: dict[int, tuple[int, ...]] = {ROOT: ()}
     seen: set[tuple[int, ...]] = set()
-    sharable = 0
+    found = 0
     for node in tree.nodes:
         if node.token_ids is None:
             return 0
@@ -171,9 +174,9 @@ def _sharable(tree: Tree, block: int) -> int:
         if node.prompt_tokens:
             # What the problem's prompt says is the same in all of a tree; its length decides where blocks end.
             prompt = (-1,) * (node.prompt_tokens - len(before))
-            sharable += block * len(_blocks((prompt + before)[:-1], block) & seen)
+            found += block * len(_blocks((prompt + before)[:-1], block) & seen)
             seen |= _blocks(prompt + written[node.id], block)
-    return sharable
+    return found
 
 
 def _blocks(ids: tuple[int, ...], block: int) -> set[tuple[int, ...]]:
@@ -235,29 +238,29 @@ def at_equal_tokens(a: Sequence[Spent], independent: Sequence[Spent], *, stoppin
     _same_problems(a, independent)
     budget = fmean(one.tokens for one in a)
     most = min(len(one.leaves) for one in independent)
-    costs = [fmean(_tokens_of(one, n, stopping) for one in independent) for n in range(most + 1)]
+    costs = [fmean(cost_of(one, n, stopping) for one in independent) for n in range(most + 1)]
     if budget > costs[-1]:
         raise ValueError(f"{budget:,.0f} tokens a problem, and {most} attempts cost {costs[-1]:,.0f}")
     n = max(n for n in range(most) if costs[n] <= budget)
     upper = (budget - costs[n]) / (costs[n + 1] - costs[n])
-    theirs = [(1 - upper) * _chance(one, n) + upper * _chance(one, n + 1) for one in independent]
+    theirs = [(1 - upper) * chance_in(one, n) + upper * chance_in(one, n + 1) for one in independent]
     difference = paired_bootstrap([float(one.solved) for one in a], theirs)
     return {"attempts": round(n + upper, 2), "independent": round(fmean(theirs), 4), "coverage": _shown(difference)}
 
 
-def _chance(one: Spent, n: int) -> float:
+def chance_in(one: Spent, n: int) -> float:
     """That `n` of a problem's attempts hold a right one."""
     return pass_at_k(len(one.leaves), sum(right for _, right in one.leaves), n) if n else 0.0
 
 
-def _tokens_of(one: Spent, n: int, stopping: bool) -> float:
+def cost_of(one: Spent, n: int, stopping: bool) -> float:
     """What `n` of a problem's attempts cost on average, over every order in which they might have come."""
     if not stopping:
         return n * fmean(tokens for tokens, _ in one.leaves)
     right = [tokens for tokens, is_right in one.leaves if is_right]
     wrong = [tokens for tokens, is_right in one.leaves if not is_right]
-    made = sum(1 - _chance(one, before) for before in range(n))
-    found = _chance(one, n)
+    made = sum(1 - chance_in(one, before) for before in range(n))
+    found = chance_in(one, n)
     return found * (fmean(right) if right else 0.0) + (made - found) * (fmean(wrong) if wrong else 0.0)
 
 
