@@ -653,7 +653,8 @@ def differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lines such as `sampling.temperature: stored 1.0, now 0.7` for every part that may not differ."""
     old_flat, new_flat = identity(stored), identity(new)
     keys = sorted(key for key in old_flat.keys() | new_flat.keys() if old_flat.get(key) != new_flat.get(key))
-    return [f"{key}: stored {old_flat.get(key)!r}, now {new_flat.get(key)!r}" for key in keys]
+    lines = (f"{key}: stored {old_flat.get(key)!r}, now {new_flat.get(key)!r}" for key in keys)
+    return [" ".join(line.split()) for line in lines]  # a key may be any text, such as a question to a scripted engine
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -311,14 +311,13 @@ def renderer(config: EngineConfig, prompt: PromptConfig) -> Renderer:
 
 def desks(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, Model]:
     """Every engine of a recipe as verifiers ask it; none is started before that."""
-    return {name: _desk(recipe, name, digests.get(name, "")) for name in recipe.engines}
+    return {name: Model(told, _desk(recipe, name).ask) for name, told in model_names(recipe, digests).items()}
 
 
-def _desk(recipe: Recipe, name: str, weights: str) -> Model:
-    config = recipe.engines[name]
-    desk = Desk(name, lambda: (engine(config), _render_question(recipe, name)))
+def _desk(recipe: Recipe, name: str) -> Desk:
+    desk = Desk(name, lambda: (engine(recipe.engines[name]), _render_question(recipe, name)))
     _desks.append(desk)
-    return Model(_model_name(config, weights), desk.ask)
+    return desk
 
 
 def _render_question(recipe: Recipe, name: str) -> Render:
@@ -327,8 +326,12 @@ def _render_question(recipe: Recipe, name: str) -> Render:
     return renderer(recipe.engines[name], PromptConfig(template=template)).render
 
 
+def model_names(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, str]:
+    """What verdicts say of the model that gave them, by its engine's name: its digest, shortened where it is a hash."""
+    return {name: _model_name(config, digests.get(name, "")) for name, config in recipe.engines.items()}
+
+
 def _model_name(config: EngineConfig, weights: str) -> str:
-    """What a verdict says of the model that gave it: its digest, shortened where that is a hash."""
     return weights if ":" in weights else f"{config.model} {weights[:12]}".strip()
 
 
@@ -352,10 +355,11 @@ def absolute(recipe: Recipe) -> dict[str, Any]:
     return table
 
 
-def worker_tools(table: Mapping[str, Any], digests: Mapping[str, str]) -> tuple[Engine, Tools]:
+def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, str]) -> tuple[Engine, Tools]:
     """An engine and what its rollouts need, from an `absolute` recipe. Runs in the worker's process, on its loop.
 
-    Reviews take no part there: they are of attempts that are in the tables already.
+    `names`: `model_names` of the recipe as the user wrote it. Reviews take no part there: they are of attempts that are
+    in the tables already.
     """
     recipe = Recipe.model_validate(table)
     engines = {name: engine(config) for name, config in recipe.engines.items()}
@@ -364,10 +368,7 @@ def worker_tools(table: Mapping[str, Any], digests: Mapping[str, str]) -> tuple[
         prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
     fit.check_texts(recipe, prompts)
     loop = asyncio.get_running_loop()
-    models = {
-        name: Model(_model_name(recipe.engines[name], digests[name]), at(loop, one, _render_question(recipe, name)))
-        for name, one in engines.items()
-    }
+    models = {name: Model(names[name], at(loop, one, _render_question(recipe, name))) for name, one in engines.items()}
     judge = functools.partial(verdicts, verifiers(recipe.sandbox, models))
     threads = _judge_threads(recipe)
     tools = Tools(
@@ -376,7 +377,7 @@ def worker_tools(table: Mapping[str, Any], digests: Mapping[str, str]) -> tuple[
         search=search(recipe),
         search_name=recipe.search.kind,
         judging=Judging(judge, ThreadPoolExecutor(threads, thread_name_prefix="judge"), threads),
-        policy=policy(recipe, digests["teacher"]),
+        policy=policy,
         load=Load(lambda: teacher.capabilities.max_running),
         beside=tuple(one for name, one in engines.items() if name != "teacher"),
     )

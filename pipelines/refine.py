@@ -124,6 +124,8 @@ def _trees(store: Store, sidecar: Sidecar) -> Iterator[Tree]:
 
 
 def _transcripts(tree: Tree, prune: PruneConfig, verifiers: Verifiers) -> list[Transcript]:
+    if tree.error is not None:  # nothing is made of it, so nobody is asked about it
+        return []
     current = relabel(tree, functools.partial(renewed, verifiers))
     judge = functools.partial(verdicts, verifiers)
     return list(transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=judge))

@@ -240,7 +240,12 @@ def _pool(store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any]) ->
 
     return RayPool(
         _needs(recipe),
-        functools.partial(build.worker_tools, build.absolute(recipe), config["model_digests"]),
+        functools.partial(
+            build.worker_tools,
+            build.absolute(recipe),
+            build.policy(recipe, config["model_digests"]["teacher"]),
+            build.model_names(recipe, config["model_digests"]),
+        ),
         Limits(recipe.run.tries, recipe.run.flush_rows, recipe.run.flush_seconds),
         run_url=store.url,
         epoch=lease.epoch,

@@ -25,6 +25,7 @@ from statistics import fmean
 from typing import Any
 
 from factory.config import Recipe, load_recipe
+from factory.engines.base import Engine
 from factory.rollout import Load, Rollout, Tools
 from factory.scorers.base import Score, Scorer
 from factory.search.base import SearchFactory
@@ -87,6 +88,13 @@ async def _started(group: asyncio.TaskGroup, problem: Problem, tools: Tools, ope
     return task
 
 
+def tools_of(recipe: Recipe) -> tuple[Engine, Tools]:
+    """What a worker of this recipe would have, in this process; its engine is not started."""
+    digests = build.model_digests(recipe)
+    names = build.model_names(recipe, digests)
+    return build.worker_tools(build.absolute(recipe), build.policy(recipe, digests["teacher"]), names)
+
+
 @contextlib.asynccontextmanager
 async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncIterator[Bench]:
     """The first `count` problems of a frozen split, and the bundled teacher as the demo has it.
@@ -98,7 +106,7 @@ async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncI
     table["source"] = {"kind": "countdown", "split": split, "count": count}
     table["engines"]["teacher"]["model"] = str(FOLDER / table["engines"]["teacher"]["model"])
     recipe = Recipe.model_validate(table)
-    engine, tools = build.worker_tools(build.absolute(recipe), build.model_digests(recipe))
+    engine, tools = tools_of(recipe)
     try:
         await engine.start()
         yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools)

@@ -90,7 +90,9 @@ def test_the_order_of_reviews_and_their_repetition_say_nothing(
 
 @given(REVIEWS, st.integers(1, 3))
 def test_an_outcome_has_enough_voices_and_the_opposite_has_not(reviews: list[Review], agree: int) -> None:
-    voices = Counter(outcome for _, outcome in {(one.reviewer, one.outcome) for one in reviews} if outcome)
+    voices: Counter[str] = Counter(
+        outcome for _, outcome in {(one.reviewer, one.outcome) for one in reviews} if outcome
+    )
     outcome = agreed(reviews, agree)
     if outcome is Outcome.UNKNOWN:
         assert (voices["pass"] >= agree) == (voices["fail"] >= agree)

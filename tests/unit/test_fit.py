@@ -197,4 +197,4 @@ def test_a_hub_names_tokenizer_is_the_workers_to_look_at() -> None:
     changed = recipe(beam(step_stop=["maybe"]), engines=engines)
     build.check_search(changed)
     with pytest.raises(ConfigError, match=r"^search\.step_stop"):
-        build.worker_tools(changed.model_dump(mode="json"), {"teacher": "digest"})
+        build.worker_tools(changed.model_dump(mode="json"), build.policy(changed, "digest"), {})

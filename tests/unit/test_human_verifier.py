@@ -111,7 +111,7 @@ def test_the_version_is_what_was_said() -> None:
 
 
 def test_files_are_read_by_path_and_glob_and_what_is_for_the_eye_is_not(tmp_path: Path) -> None:
-    shown = {"prompt": [], "reference": None, "text": HAIKU, "verdicts": []}
+    shown: dict[str, Any] = {"prompt": [], "reference": None, "text": HAIKU, "verdicts": []}
     (tmp_path / "a.jsonl").write_text(f"{json.dumps(line('pass', 'anna') | shown)}\n\n{json.dumps(line(None))}\n")
     (tmp_path / "b.jsonl").write_text(json.dumps({key: line("pass")[key] for key in ("problem", "attempt", "outcome")}))
     both = build.reviews(HumanConfig(reviews=[f"{tmp_path}/*.jsonl"]))

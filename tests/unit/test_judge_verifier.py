@@ -34,7 +34,7 @@ from factory.verifiers.table import builtin
 
 PASS, FAIL, UNKNOWN = Outcome.PASS, Outcome.FAIL, Outcome.UNKNOWN
 YES, NO = "It is.\nverdict: yes", "It is not.\nverdict: no"
-RUBRIC = {"rubric": "The answer names the capital."}
+RUBRIC: Mapping[str, Any] = {"rubric": "The answer names the capital."}
 Script = Callable[[Prompt, Request], Reply]
 
 
@@ -70,7 +70,7 @@ def _jail(*_: object) -> Jail:
 
 def problem(reference: str | None = "Paris", **params: Any) -> Problem:
     messages = (Message("user", "What is the capital of France?"),)
-    return Problem("id", messages, reference, (Check("judge", RUBRIC | params),), "test")
+    return Problem("id", messages, reference, (Check("judge", {**RUBRIC, **params}),), "test")
 
 
 def sampled(text: str) -> Attempt:
@@ -158,10 +158,10 @@ def test_an_engine_that_cannot_start_is_the_users_mistake() -> None:
     desk = Desk("judge", refuse)
     table = builtin(_jail, models={"judge": Model("m", desk.ask)})
     for _ in range(2):
-        with pytest.raises(EngineRefused, match=r"\[engines.judge\] does not start: no such model") as refused:
+        with pytest.raises(EngineRefused, match=r"\[engines.judge\] does not start: no such model"):
             verdicts(table, problem(), sampled("Paris."))
-    assert isinstance(refused.value, UserError)
-    assert refused.value.exit_status == 2
+    assert issubclass(EngineRefused, UserError)
+    assert EngineRefused.exit_status == 2
     desk.close()
 
 
@@ -330,7 +330,7 @@ def test_a_problem_is_validated_without_a_question_unless_that_is_wanted() -> No
 )
 def test_what_cannot_work_is_refused_in_a_line(params: Mapping[str, Any], message: str) -> None:
     with bench(saying()) as judge, pytest.raises(ConfigError, match=message) as refused:
-        judge.table["judge"].validate(RUBRIC | params)
+        judge.table["judge"].validate({**RUBRIC, **params})
     assert "\n" not in str(refused.value)
 
 

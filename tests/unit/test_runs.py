@@ -23,7 +23,10 @@ from tests.unit.test_rows import make_row, make_transcript, make_tree
 CONFIG = {
     "recipe": {
         "source": {"kind": "made", "count": 3},
-        "engines": {"teacher": {"kind": "openai", "model": "big|teacher", "base_url": "http://secret.example"}},
+        "engines": {
+            "teacher": {"kind": "openai", "model": "big|teacher", "base_url": "http://secret.example"},
+            "judge": {"kind": "openai", "model": "strict", "base_url": "http://secret.example"},
+        },
         "sampling": {"temperature": 0.7},
         "search": {"kind": "best_of_n", "n": 2},
         "run": {"address": "ray://head"},
