@@ -236,9 +236,11 @@ class MctsConfig(StepConfig):
 
     @model_validator(mode="after")
     def _one_step_fits(self) -> Self:
-        if self.value == "rollouts" and self.expansions <= self.rollouts:
-            least = self.rollouts + 1
-            raise ValueError(f"expansions = {self.expansions}: a step and the rollouts that value it take {least}")
+        last = max(self.parallel, self.rollouts if self.value == "rollouts" else 0)
+        if self.expansions <= last:
+            raise ValueError(
+                f"expansions = {self.expansions}: the last {last} go to the end of the turn, so give it more"
+            )
         return self
 
 
