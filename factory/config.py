@@ -226,7 +226,7 @@ class MctsConfig(StepConfig):
     """Generations in all, those that value a step included."""
     parallel: int = Field(default=8, ge=1)
     """Steps outstanding at once."""
-    exploration: float = Field(default=1.0, ge=0)
+    exploration: float = Field(default=0.1, ge=0)
     """PUCT's constant: more of it spreads the search."""
     widening: float = Field(default=2.0, gt=0)
     """A step with N visits is continued at most `widening * N ** widening_power` times."""

@@ -45,8 +45,8 @@ Prior = Literal["samples", "logprob"]
 class Puct:
     """How the search weighs what it knows against what it does not."""
 
-    exploration: float = 1.0
-    """More of it spreads the search."""
+    exploration: float = 0.1
+    """More of it spreads the search. An attempt is many steps long, and only little of it gets there."""
     widening: float = 2.0
     widening_power: float = 0.5
     prior: Prior = "samples"
