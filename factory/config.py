@@ -233,7 +233,7 @@ class MctsConfig(StepConfig):
     """Generations in all, those that value a step included."""
     parallel: int = Field(default=8, ge=1)
     """Steps outstanding at once."""
-    exploration: float = Field(default=1.0, ge=0)
+    exploration: float = Field(default=0.1, ge=0)
     """PUCT's constant: more of it spreads the search."""
     widening: float = Field(default=2.0, gt=0)
     """A step with N visits is continued at most `widening * N ** widening_power` times."""
@@ -243,9 +243,11 @@ class MctsConfig(StepConfig):
 
     @model_validator(mode="after")
     def _one_step_fits(self) -> Self:
-        if self.value == "rollouts" and self.expansions <= self.rollouts:
-            least = self.rollouts + 1
-            raise ValueError(f"expansions = {self.expansions}: a step and the rollouts that value it take {least}")
+        last = max(self.parallel, self.rollouts if self.value == "rollouts" else 0)
+        if self.expansions <= last:
+            raise ValueError(
+                f"expansions = {self.expansions}: the last {last} go to the end of the turn, so give it more"
+            )
         return self
 
 

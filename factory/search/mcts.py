@@ -19,9 +19,10 @@ Q: it counts as visits in N and n only, so that up to `parallel` steps spread (L
 Fewer are outstanding where every place has had its share and waits.
 
 Leaves are no places, so a place may have nothing below it to go on with. It is then continued beyond its share once
-nothing is outstanding there: the search never stalls, and ends when no step and its rollouts fit any more into
-`expansions` generations, or at `stop_at` right leaves. The last of `max_steps` steps on a path goes to the end of the
-turn.
+nothing is outstanding there: the search never stalls, and ends after `expansions` generations, rollouts included, or at
+`stop_at` right leaves. The last of `max_steps` steps on a path goes to the end of the turn. So do the last `parallel`
+generations of all (or the last `rollouts`, if those are more: a step could not be valued any more), so that what the
+search has found out ends in attempts.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ Prior = Literal["samples", "logprob"]
 class Puct:
     """How the search weighs what it knows against what it does not."""
 
-    exploration: float = 1.0
-    """More of it spreads the search."""
+    exploration: float = 0.1
+    """More of it spreads the search. An attempt is many steps long, and only little of it gets there."""
     widening: float = 2.0
     widening_power: float = 0.5
     prior: Prior = "samples"
@@ -64,8 +65,8 @@ def mcts(
     end the search; None never stops early. Raises ValueError for values that cannot work."""
     if min(parallel, max_steps) < 1 or (stop_at is not None and stop_at < 1):
         raise ValueError("parallel, max_steps and stop_at must be at least 1")
-    if expansions <= valuation.rollouts:
-        raise ValueError("expansions must be enough for one step and the rollouts that value it")
+    if expansions <= max(parallel, valuation.rollouts):
+        raise ValueError("expansions must be more than parallel and rollouts: those go to the end of the turn")
     return grow(Mcts(step, valuation, puct, expansions, parallel, max_steps), stop_at)
 
 
@@ -107,6 +108,7 @@ class Mcts:
         self.growth = Growth()
         self._step = valuation.scored(step)
         self._rollouts = valuation.rollouts
+        self._last = max(parallel, valuation.rollouts)
         self._values = Values(self.growth, valuation)
         self._puct = puct
         self._left = expansions
@@ -116,6 +118,8 @@ class Mcts:
         """Of each open prefix that is no twin."""
         self._continued: dict[int, Place] = {}
         """Where a step was asked for that is outstanding, or not valued yet."""
+        self._reserved: dict[int, int] = {}
+        """Generations that are kept for valuing a step that is outstanding."""
 
     def start(self) -> tuple[Expansion, ...]:
         return self._fill()
@@ -126,9 +130,9 @@ class Mcts:
         return asked + self._fill()
 
     def _fill(self) -> tuple[Expansion, ...]:
-        """As many steps as may be outstanding, each with generations to spare for valuing it."""
+        """As many steps as may be outstanding."""
         asked: tuple[Expansion, ...] = ()
-        while len(self._continued) < self._parallel and self._left > self._rollouts:
+        while self._left and len(self._continued) < self._parallel:
             place = self._select()
             if place is None:
                 break
@@ -160,24 +164,27 @@ class Mcts:
         return sorted(children, key=lambda child: (-score(child), child.id))
 
     def _ask(self, place: Place) -> tuple[Expansion, ...]:
-        asked = self.growth.ask(place.id, self._step if place.steps_left > 1 else None)
-        self._left -= 1 + self._rollouts
+        to_the_end = place.steps_left == 1 or self._left <= self._last
+        (asked,) = self.growth.ask(place.id, None if to_the_end else self._step)
+        self._reserved[asked.id] = 0 if to_the_end else self._rollouts
+        self._left -= 1 + self._reserved[asked.id]
         place.asked += 1
         for each in place.up():
             each.pending += 1
-        self._continued |= {one.id: place for one in asked}
-        return asked
+        self._continued[asked.id] = place
+        return (asked,)
 
     def _stepped(self, one: Grown) -> tuple[Expansion, ...]:
         """A step is back."""
         place, node = self._continued[one.expansion.id], one.node
+        reserved = self._reserved.pop(one.expansion.id)
         if node is not None and node.state is NodeState.OPEN:
             if node.text not in place.children:
                 return self._opened(place, node)
             place.children[node.text].samples += 1
         elif node is not None and (value := leaf_value(node)) is not None:
             _back_up(place, value)
-        self._left += self._rollouts  # there is nothing to value
+        self._left += reserved  # there is nothing to value
         self._done(one.expansion.id)
         return ()
 

@@ -68,7 +68,7 @@ def trees(draw: st.DrawFn) -> Case:
             st.sampled_from(["samples", "logprob"]),
         )
     )
-    most, parallel, most_steps = draw(st.integers(4, 40)), draw(st.integers(1, 8)), draw(st.integers(1, 5))
+    most, parallel, most_steps = draw(st.integers(9, 40)), draw(st.integers(1, 8)), draw(st.integers(1, 5))
     return Case(
         lambda: mcts(walk, how, puct, most, parallel, most_steps, stop_at),
         most,
@@ -144,6 +144,9 @@ def test_the_contract_holds_whatever_comes_back(case: Case, chance: random.Rando
     played = play(case, chance, heeds)
     asked = [one for wants in played.wants for one in wants.expand]
     assert len(asked) <= case.most
+    if case.told.startswith("mcts") and not any(wants.cancel for wants in played.wants):
+        stopped = case.stop_at is not None and played.ending.stop is StopReason.SOLVED
+        assert stopped or len(asked) == case.most, "to the last generation"
     assert any(one.score for one in asked) <= case.scores
     leaves = [id for id, node in played.nodes.items() if node.state is not NodeState.OPEN]
     right = [id for id in leaves if is_right(played.nodes[id])]

@@ -139,7 +139,10 @@ def test_never_more_than_parallel_steps_are_outstanding() -> None:
     while table.ending is None:
         assert len(table.outstanding) <= 3
         last = max(table.outstanding)
-        table.steps((last, f"text {last}", 0.5))
+        if table.outstanding[last].stop:
+            table.steps((last, f"text {last}", 0.5))
+        else:
+            table.leaves((last, WRONG))
     assert len(table.asked) == 40
 
 
@@ -153,9 +156,10 @@ def test_a_place_with_nothing_but_leaves_is_continued_beyond_its_share() -> None
 
 def test_a_model_that_says_the_same_every_time_ends_at_the_budget() -> None:
     table = Table(search(expansions=30))
-    for id in range(1, 31):
+    for id in range(1, 30):
         table.steps((id, "same", 0.5))
-    table.ended(StopReason.EXHAUSTED, [])
+    table.leaves((30, WRONG))
+    table.ended(StopReason.EXHAUSTED, [30])
 
 
 def test_the_last_step_goes_to_the_end_of_the_turn() -> None:
@@ -197,16 +201,18 @@ def test_the_share_of_right_ones_is_the_value() -> None:
     assert table.parents() == [4]
 
 
-@pytest.mark.parametrize(("expansions", "made"), [(3, 3), (4, 3), (5, 3), (6, 6), (9, 9)])
-def test_generations_are_budgeted_with_the_rollouts_that_a_step_may_need(expansions: int, made: int) -> None:
-    table = Table(search(expansions=expansions, parallel=4, rollouts=2))
+@pytest.mark.parametrize("parallel", [1, 3])
+@pytest.mark.parametrize("expansions", [4, 5, 6, 7, 8, 20])
+def test_generations_are_spent_to_the_last(expansions: int, parallel: int) -> None:
+    """A step keeps what it may need for its rollouts; what is left at the end goes to attempts."""
+    table = Table(search(expansions=expansions, parallel=parallel, rollouts=2))
     while table.ending is None:
         first = min(table.outstanding)
         if table.outstanding[first].stop:
             table.steps((first, f"text {first}", None))
         else:
             table.leaves((first, WRONG))
-    assert len(table.asked) == made
+    assert len(table.asked) == expansions
 
 
 def test_rollouts_that_were_not_needed_are_spent_elsewhere() -> None:
@@ -217,6 +223,17 @@ def test_rollouts_that_were_not_needed_are_spent_elsewhere() -> None:
     table.ended(StopReason.EXHAUSTED, [1, 3, 4])
 
 
+def test_the_last_generations_end_in_attempts() -> None:
+    """As many as may be outstanding."""
+    table = Table(search(expansions=5, parallel=2))
+    table.steps((1, "a", 0.5))
+    assert table.parents() == [ROOT, 1]
+    table.steps((3, "b", 0.9), (2, "c", 0.1))
+    assert table.new == [Expansion(4, 1), Expansion(5, ROOT)]
+    table.leaves((4, WRONG), (5, RIGHT))
+    table.ended(StopReason.SOLVED, [4, 5])
+
+
 @pytest.mark.parametrize("name", ["expansions", "parallel", "max_steps", "stop_at"])
 def test_what_cannot_work_is_refused_before_it_starts(name: str) -> None:
     parameters: dict[str, Any] = {name: 0}
@@ -224,6 +241,7 @@ def test_what_cannot_work_is_refused_before_it_starts(name: str) -> None:
         search(**parameters)
 
 
-def test_a_budget_below_one_valued_step_is_refused() -> None:
-    with pytest.raises(ValueError):
-        search(expansions=2, rollouts=2)
+@pytest.mark.parametrize("name", ["parallel", "rollouts"])
+def test_a_budget_that_leaves_no_step_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="expansions must be more"):
+        search(expansions=2, parallel=2 if name == "parallel" else 1, rollouts=2 if name == "rollouts" else 0)
