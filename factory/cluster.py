@@ -212,8 +212,8 @@ class WorkerActor:
     async def submit(self, assignments: Sequence[Assignment]) -> None:
         self._running.submit(assignments)
 
-    async def poll(self, seconds: float, hungry: bool) -> Report:
-        return await self._running.poll(seconds, hungry)
+    async def poll(self, seconds: float, hungry: bool, tokens: int | None) -> Report:
+        return await self._running.poll(seconds, hungry, tokens)
 
     async def stop(self) -> Report:
         return await self._running.stop()
@@ -255,8 +255,8 @@ class RayHandle(Handle):
     async def submit(self, assignments: Sequence[Assignment]) -> None:
         await _reply(self._actor.submit.remote(assignments))
 
-    async def poll(self, seconds: float, hungry: bool) -> Report:
-        return await _reply(self._actor.poll.remote(seconds, hungry))
+    async def poll(self, seconds: float, hungry: bool, tokens: int | None) -> Report:
+        return await _reply(self._actor.poll.remote(seconds, hungry, tokens))
 
     async def stop(self) -> Report:
         return await _reply(self._actor.stop.remote())

@@ -354,13 +354,42 @@ class PruneConfig(Section):
     variants: list[Literal["full", "pruned"]] = Field(default=["full", "pruned"], min_length=1)
 
 
+class ProblemBudgetConfig(Section):
+    """Caps of one problem. At one of them what is in flight finishes, and the problem is closed as it is then.
+
+    A higher cap does not open it again: `factory left RUN --why capped` carries it to another run.
+    """
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Generated tokens, those of guesses included."""
+    engine_seconds: float | None = Field(default=None, gt=0)
+    """Its share of the engine's time."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall time; a problem that was stopped and goes on has all of it again."""
+
+
 class BudgetConfig(Section):
     """Caps over the run's whole life. At a cap the run ends in order; a higher one resumes it."""
 
     tokens: int | None = Field(default=None, ge=1)
     """Generated tokens."""
+    engine_seconds: float | None = Field(default=None, gt=0)
+    """In which an engine has requests, all engines together."""
     seconds: float | None = Field(default=None, gt=0)
     """Wall time of one invocation."""
+    money: float | None = Field(default=None, gt=0)
+    """In the currency of the prices."""
+    token_price: float = Field(default=0.0, ge=0)
+    """Of a million generated tokens."""
+    hour_price: float = Field(default=0.0, ge=0)
+    """Of an hour in which one engine has requests."""
+    problem: ProblemBudgetConfig = ProblemBudgetConfig()
+
+    @model_validator(mode="after")
+    def _money_is_spent(self) -> Self:
+        if self.money is not None and not (self.token_price or self.hour_price):
+            raise ValueError("money needs a token_price or an hour_price")
+        return self
 
 
 class SandboxConfig(Section):
@@ -558,6 +587,7 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("scorer", "judgement"): JudgementScorer,
     ("prune",): PruneConfig,
     ("budget",): BudgetConfig,
+    ("budget", "problem"): ProblemBudgetConfig,
     ("run",): RunConfig,
     ("sandbox",): SandboxConfig,
 }
@@ -569,7 +599,7 @@ def _model_at(loc: tuple[int | str, ...]) -> type[Section]:
     if loc[0] == "source" and "checks" in loc[2:]:
         return CheckConfig
     tags = _tags(loc)
-    return _BY_PLACE[(str(loc[0]), str(loc[tags[-1]])) if tags else (str(loc[0]),)]
+    return _BY_PLACE[(str(loc[0]), str(loc[tags[-1]])) if tags else tuple(map(str, loc))]
 
 
 def resolved(recipe: Recipe, model_digest: str) -> dict[str, Any]:

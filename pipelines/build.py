@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,6 +43,7 @@ from factory.rollout import Load, Tools
 from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.search.budget_forcing import Forcing, budget_forcing
+from factory.search.caps import Caps, capped
 from factory.search.ladder import ladder
 from factory.search.revise import revise
 from factory.sources.base import BadLine, Source
@@ -234,9 +236,9 @@ def renderer(recipe: Recipe) -> Renderer:
 
 
 def search(recipe: Recipe) -> Callable[[Problem], Search]:
-    """A fresh search for each problem."""
-    make = _maker(recipe.search)
-    return lambda _: make()
+    """A fresh search for each problem, within the caps of one problem."""
+    make, caps = _maker(recipe.search), Caps(**recipe.budget.problem.model_dump())
+    return lambda _: make() if caps == Caps() else capped(make(), caps, time.monotonic)
 
 
 def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from factory.budget import Budget, Spent
 from factory.config import CountdownSource, OpenAIEngineConfig, Recipe, VllmEngineConfig, identity_digest, resolved
 from factory.dispatch import Dispatch
-from factory.driver import Budget, Driver, Ended, Pool, Progress, Settings
+from factory.driver import Driver, Ended, Pool, Progress, Settings
 from factory.lease import Lease, refuse_if_owned, tables
 from factory.shards import drop_journal, iter_sidecars, problem_states, sidecars, sweep
 from factory.sources.base import Unique, unique, validate_first
@@ -121,9 +122,13 @@ def _owed(store: Store, recipe: Recipe, options: Options) -> tuple[Dispatch, Uni
 
 
 def _is_spent(store: Store, recipe: Recipe) -> bool:
-    """Whether the cap on tokens was reached before this invocation."""
-    cap = recipe.budget.tokens
-    return cap is not None and progress_before(store, recipe).tokens_before >= cap
+    """Whether a cap was reached before this invocation."""
+    before = progress_before(store, recipe)
+    return _budget(recipe).reached(Spent(before.tokens_before, before.busy_before)) is not None
+
+
+def _budget(recipe: Recipe) -> Budget:
+    return Budget(**recipe.budget.model_dump(exclude={"problem"}))
 
 
 def _finish(store: Store, recipe: Recipe, config: dict[str, Any], ended: Ended) -> Summary:
@@ -221,7 +226,7 @@ def _settings(recipe: Recipe, config: dict[str, Any]) -> Settings:
         config_digest=identity_digest(config),
         flush_rows=recipe.run.flush_rows,
         flush_seconds=recipe.run.flush_seconds,
-        budget=Budget(recipe.budget.tokens, recipe.budget.seconds),
+        budget=_budget(recipe),
     )
 
 
@@ -282,9 +287,9 @@ def progress_before(store: Store, recipe: Recipe) -> Progress:
         for entry in sidecar.entries
         if journal.get(entry.problem_id) == sidecar.name
     ]
-    tokens = sum(entry.counters.get("generated_tokens", 0) for entry in paid)
     return Progress(
         total=recipe.source.count if isinstance(recipe.source, CountdownSource) else None,
         closed_before=len(problem_states(rollouts)),
-        tokens_before=tokens,
+        tokens_before=sum(entry.counters.get("generated_tokens", 0) for entry in paid),
+        busy_before=sum(entry.counters.get("engine_milliseconds", 0) for entry in paid) / 1000,
     )

@@ -90,7 +90,15 @@ def test_every_default() -> None:
         "search": {"kind": "best_of_n", "n": 16, "wave": None, "stop_at": None},
         "scorer": None,
         "prune": {"variants": ["full", "pruned"]},
-        "budget": {"tokens": None, "seconds": None},
+        "budget": {
+            "tokens": None,
+            "engine_seconds": None,
+            "seconds": None,
+            "money": None,
+            "token_price": 0.0,
+            "hour_price": 0.0,
+            "problem": {"tokens": None, "engine_seconds": None, "seconds": None},
+        },
         "sandbox": {
             "backend": "auto",
             "unsafe": False,
@@ -185,6 +193,7 @@ def test_a_recipe_cannot_be_changed() -> None:
         (table(search={"kind": "best_of_n", "stopat": 2}), "search.stopat", "stop_at"),
         (table(prune={"variant": ["full"]}), "prune.variant", "variants"),
         (table(budget={"token": 3}), "budget.token", "tokens"),
+        (table(budget={"problem": {"token": 3}}), "budget.problem.token", "tokens"),
         (table(run={"worker": 3}), "run.worker", "workers"),
     ],
 )
@@ -210,7 +219,7 @@ def test_a_key_that_is_named_like_a_kind_is_called_by_its_own_name(raw: dict[str
 
 
 def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
-    assert "there are: tokens, seconds" in complaint(table(budget={"xyzzy": 1}))
+    assert "there are: tokens, engine_seconds, seconds" in complaint(table(budget={"xyzzy": 1}))
 
 
 @pytest.mark.parametrize(
@@ -256,6 +265,8 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(search={"kind": "best_of_n", "n": 4, "wave": 5}), "wave = 5 is more than n = 4"),
         (table(search={"kind": "best_of_n", "n": 4, "stop_at": 5}), "stop_at = 5 is more than n = 4"),
         (table(search={"kind": "nothing"}), "search: Input tag 'nothing'"),
+        (table(budget={"money": 3.0}), "budget: money needs a token_price or an hour_price"),
+        (table(budget={"problem": {"seconds": 0.0}}), "budget.problem.seconds"),
         (table(search={"kind": "mcts"}), "mcts with value = 'score' needs a [scorer]"),
         (table(search={"kind": "beam", "value": "rollouts", "step_stop": []}), "search: step_stop: a step must end"),
         (table(search={"kind": "beam", "value": "rollouts", "widht": 1}), "search.widht; did you mean width?"),
