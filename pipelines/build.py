@@ -19,6 +19,7 @@ from factory.config import (
     BestOfNConfig,
     BudgetForcingConfig,
     CheckConfig,
+    ConsensusConfig,
     CountdownSource,
     DatasetSource,
     FileSource,
@@ -44,6 +45,7 @@ from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.search.budget_forcing import Forcing, budget_forcing
 from factory.search.caps import Caps, capped
+from factory.search.consensus import consensus
 from factory.search.ladder import ladder
 from factory.search.revise import revise
 from factory.sources.base import BadLine, Source
@@ -241,7 +243,7 @@ def search(recipe: Recipe) -> Callable[[Problem], Search]:
     return lambda _: make() if caps == Caps() else capped(make(), caps, time.monotonic)
 
 
-def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
+def _maker(config: OneSearch | LadderConfig | ConsensusConfig) -> Callable[[], Search]:
     match config:
         case BestOfNConfig():
             return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
@@ -252,6 +254,8 @@ def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
             revision = functools.partial(revise, config.n, config.turns, config.criticism)
             always = config.when == "always"
             return functools.partial(revision, always=always, wave=config.wave, stop_at=config.stop_at)
+        case ConsensusConfig():
+            return functools.partial(consensus, config.n, config.error, config.wave)
         case LadderConfig():
             rungs = tuple(functools.partial(_rung, rung) for rung in config.rungs)
             return functools.partial(ladder, rungs, config.stop_at, config.hopeless_after)
