@@ -307,6 +307,23 @@ class ReviseConfig(ChainsConfig):
     """Which answers are criticised: those that a verifier found wrong, or all."""
 
 
+class ConsensusConfig(Section):
+    """Attempts until their answers agree, for problems that no verifier decides."""
+
+    kind: Literal["consensus"]
+    n: int = Field(default=32, ge=1)
+    error: float = Field(default=0.05, gt=0, lt=1)
+    """Chance at most that the answer which it stops at is not the teacher's most probable one."""
+    wave: int = Field(default=4, ge=1)
+    """Attempts that may be undecided at once."""
+
+    @model_validator(mode="after")
+    def _within_n(self) -> Self:
+        if self.wave > self.n:
+            raise ValueError(f"wave = {self.wave} is more than n = {self.n}")
+        return self
+
+
 OneSearch = Annotated[
     BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig,
     Field(discriminator="kind"),
@@ -335,7 +352,14 @@ class LadderConfig(Section):
 
 
 Search = Annotated[
-    BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig | LadderConfig,
+    BestOfNConfig
+    | BeamConfig
+    | DvtsConfig
+    | MctsConfig
+    | BudgetForcingConfig
+    | ReviseConfig
+    | LadderConfig
+    | ConsensusConfig,
     Field(discriminator="kind"),
 ]
 
@@ -507,7 +531,7 @@ class Recipe(Section):
         return self.engines["teacher"]
 
 
-def rungs(search: Search) -> list[OneSearch]:
+def rungs(search: Search) -> Sequence[OneSearch | ConsensusConfig]:
     """The strategies of a ladder; any other stands alone."""
     return search.rungs if isinstance(search, LadderConfig) else [search]
 
@@ -609,6 +633,7 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("search", "budget_forcing"): BudgetForcingConfig,
     ("search", "revise"): ReviseConfig,
     ("search", "ladder"): LadderConfig,
+    ("search", "consensus"): ConsensusConfig,
     ("scorer", "logprob"): LogprobScorer,
     ("scorer", "judgement"): JudgementScorer,
     ("prune",): PruneConfig,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from factory.config import (
     BudgetForcingConfig,
+    ConsensusConfig,
     JudgementScorer,
     LadderConfig,
     OneSearch,
@@ -52,11 +53,12 @@ def texts(recipe: Recipe) -> Iterator[Text]:
         yield from (Text(f"scorer.{key}", getattr(recipe.scorer, key)) for key in ("cue", "yes", "no"))
 
 
-def _strategies(recipe: Recipe) -> list[tuple[str, OneSearch]]:
+def _strategies(recipe: Recipe) -> Iterator[tuple[str, OneSearch | ConsensusConfig]]:
     """Each strategy with its place in the recipe."""
     if isinstance(recipe.search, LadderConfig):
-        return [(f"search.rungs.{number}", one) for number, one in enumerate(recipe.search.rungs)]
-    return [("search", recipe.search)]
+        yield from ((f"search.rungs.{number}", one) for number, one in enumerate(recipe.search.rungs))
+    else:
+        yield "search", recipe.search
 
 
 def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:

@@ -9,6 +9,7 @@ from factory.config import (
     BeamConfig,
     BestOfNConfig,
     BudgetForcingConfig,
+    ConsensusConfig,
     DvtsConfig,
     LadderConfig,
     MctsConfig,
@@ -20,6 +21,7 @@ from factory.search.base import Search
 from factory.search.beam import beam
 from factory.search.best_of_n import best_of_n
 from factory.search.budget_forcing import Forcing, budget_forcing
+from factory.search.consensus import consensus
 from factory.search.dvts import dvts
 from factory.search.growth import Step
 from factory.search.ladder import ladder
@@ -28,7 +30,7 @@ from factory.search.revise import revise
 from factory.search.value import Valuation
 
 
-def maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
+def maker(config: OneSearch | ConsensusConfig | LadderConfig) -> Callable[[], Search]:
     """Makes a fresh search each time."""
     match config:
         case BestOfNConfig():
@@ -46,6 +48,8 @@ def maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
             puct = Puct(config.exploration, config.widening, config.widening_power, config.prior)
             ends = (config.max_steps, config.stop_at)
             return partial(mcts, *_steps(config), puct, config.expansions, config.parallel, *ends)
+        case ConsensusConfig():
+            return partial(consensus, config.n, config.error, config.wave)
         case LadderConfig():
             return partial(ladder, [partial(_rung, one) for one in config.rungs], config.stop_at, config.hopeless_after)
 
