@@ -124,8 +124,13 @@ def _introduction(config: Mapping[str, Any], *, some: bool) -> Iterator[str]:
 
 
 def _teacher(config: Mapping[str, Any]) -> str:
-    teacher = _recipe(config).get("engines", {}).get("teacher", {})
-    return str(teacher.get("model") or teacher.get("kind") or "an unnamed model")
+    return _models(config).get("teacher", "an unnamed model")
+
+
+def _models(config: Mapping[str, Any]) -> dict[str, str]:
+    """What each engine's model is called."""
+    engines = _recipe(config).get("engines", {})
+    return {name: str(one.get("model") or one.get("kind") or "an unnamed model") for name, one in engines.items()}
 
 
 def _recipe(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,8 +140,10 @@ def _recipe(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _settings(config: Mapping[str, Any]) -> str:
     shown = {key: value for key, value in _recipe(config).items() if key in _SHOWN}
-    settings = {"teacher": _teacher(config), "model_digest": config.get("model_digest"), **shown}
-    return _yaml(settings)
+    digest = config.get("model_digests", {}).get("teacher")
+    others = {name: model for name, model in _models(config).items() if name != "teacher"}
+    judges = {"judges": others} if others else {}
+    return _yaml({"teacher": _teacher(config), "model_digest": digest, **judges, **shown})
 
 
 def _funnel(summary: Summary) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ Ray's own usage reports are off. A Ray that is started here ends with the driver
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -179,14 +180,14 @@ def _nodes() -> list[Mapping[str, float]]:
 
 
 class WorkerActor:
-    """A `Worker` and its engine, in a Ray actor's event loop."""
+    """A `Worker` and its engines, in a Ray actor's event loop."""
 
     def __init__(self, identity: Identity, limits: Limits, build: BuildTools, nonce: str) -> None:
         self._identity = identity
         self._limits = limits
         self._build = build
         self._nonce = nonce
-        self._engine: Engine | None = None
+        self._engines = contextlib.AsyncExitStack()
         self._worker: Worker | None = None
 
     async def ping(self) -> None:
@@ -204,23 +205,23 @@ class WorkerActor:
 
     async def start(self) -> Hello:
         engine, tools = self._build()
-        self._engine = engine
-        await engine.start()
+        for one in (engine, *tools.beside):
+            self._engines.push_async_callback(one.close)
+            await one.start()
         self._worker = Worker(self._identity, self._limits, tools)
         return Hello(engine.capabilities, tools.policy)
 
     async def submit(self, assignments: Sequence[Assignment]) -> None:
         self._running.submit(assignments)
 
-    async def poll(self, seconds: float, hungry: bool) -> Report:
-        return await self._running.poll(seconds, hungry)
+    async def poll(self, seconds: float, hungry: bool, tokens: int | None) -> Report:
+        return await self._running.poll(seconds, hungry, tokens)
 
     async def stop(self) -> Report:
         return await self._running.stop()
 
     async def close(self) -> None:
-        if self._engine is not None:
-            await self._engine.close()
+        await self._engines.aclose()
 
     @property
     def _running(self) -> Worker:
@@ -255,8 +256,8 @@ class RayHandle(Handle):
     async def submit(self, assignments: Sequence[Assignment]) -> None:
         await _reply(self._actor.submit.remote(assignments))
 
-    async def poll(self, seconds: float, hungry: bool) -> Report:
-        return await _reply(self._actor.poll.remote(seconds, hungry))
+    async def poll(self, seconds: float, hungry: bool, tokens: int | None) -> Report:
+        return await _reply(self._actor.poll.remote(seconds, hungry, tokens))
 
     async def stop(self) -> Report:
         return await _reply(self._actor.stop.remote())

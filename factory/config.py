@@ -183,12 +183,14 @@ class StepConfig(Section):
     """Texts that end a step."""
     step_tokens: int | None = Field(default=None, ge=1)
     """Tokens that end a step; no limit by default."""
+    max_steps: int = Field(default=64, ge=1)
+    """Steps of one path; the last goes to the end of the turn."""
     value: Literal["score", "rollouts"] = "score"
-    """What a step is worth: what [scorer] says, or the share of its short continuations that are right."""
+    """What a step is worth: what [scorer] says, or the share of its continuations to the end that are right."""
     rollouts: int = Field(default=4, ge=1)
     """Continuations of a step, for `value = "rollouts"`; they are counted, and kept as leaves."""
     aggregate: Literal["last", "min", "product", "mean"] = "last"
-    """How the scores of a path's steps become one."""
+    """How the values of a path's steps become one."""
     stop_at: int | None = Field(default=None, ge=1)
     """Right answers that end the search; never early by default."""
 
@@ -211,7 +213,6 @@ class BeamConfig(StepConfig):
     """Prefixes that are kept at each step."""
     branch: int = Field(default=4, ge=1)
     """Continuations of each of them."""
-    max_steps: int = Field(default=64, ge=1)
 
 
 class DvtsConfig(StepConfig):
@@ -222,22 +223,32 @@ class DvtsConfig(StepConfig):
     """Subtrees."""
     branch: int = Field(default=4, ge=1)
     """Continuations of the prefix that a subtree keeps."""
-    max_steps: int = Field(default=64, ge=1)
 
 
 class MctsConfig(StepConfig):
     """Monte-Carlo tree search by PUCT, with progressive widening."""
 
     kind: Literal["mcts"]
-    expansions: int = Field(default=64, ge=1)
-    """Steps that are generated in all."""
+    expansions: int = Field(default=256, ge=1)
+    """Generations in all, those that value a step included."""
     parallel: int = Field(default=8, ge=1)
-    """Of them, outstanding at once."""
-    exploration: float = Field(default=1.0, ge=0)
+    """Steps outstanding at once."""
+    exploration: float = Field(default=0.1, ge=0)
     """PUCT's constant: more of it spreads the search."""
     widening: float = Field(default=2.0, gt=0)
-    """A node with N visits has at most `widening * N ** widening_power` children."""
+    """A step with N visits is continued at most `widening * N ** widening_power` times."""
     widening_power: float = Field(default=0.5, ge=0, le=1)
+    prior: Literal["samples", "logprob"] = "samples"
+    """What is expected of a step before it is looked at: how often it was sampled, or that and its probability."""
+
+    @model_validator(mode="after")
+    def _one_step_fits(self) -> Self:
+        last = max(self.parallel, self.rollouts if self.value == "rollouts" else 0)
+        if self.expansions <= last:
+            raise ValueError(
+                f"expansions = {self.expansions}: the last {last} go to the end of the turn, so give it more"
+            )
+        return self
 
 
 ANSWER_TOKENS = 16
@@ -296,6 +307,23 @@ class ReviseConfig(ChainsConfig):
     """Which answers are criticised: those that a verifier found wrong, or all."""
 
 
+class ConsensusConfig(Section):
+    """Attempts until their answers agree, for problems that no verifier decides."""
+
+    kind: Literal["consensus"]
+    n: int = Field(default=32, ge=1)
+    error: float = Field(default=0.05, gt=0, lt=1)
+    """Chance at most that the answer which it stops at is not the teacher's most probable one."""
+    wave: int = Field(default=4, ge=1)
+    """Attempts that may be undecided at once."""
+
+    @model_validator(mode="after")
+    def _within_n(self) -> Self:
+        if self.wave > self.n:
+            raise ValueError(f"wave = {self.wave} is more than n = {self.n}")
+        return self
+
+
 OneSearch = Annotated[
     BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig,
     Field(discriminator="kind"),
@@ -324,7 +352,14 @@ class LadderConfig(Section):
 
 
 Search = Annotated[
-    BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig | LadderConfig,
+    BestOfNConfig
+    | BeamConfig
+    | DvtsConfig
+    | MctsConfig
+    | BudgetForcingConfig
+    | ReviseConfig
+    | LadderConfig
+    | ConsensusConfig,
     Field(discriminator="kind"),
 ]
 
@@ -354,13 +389,42 @@ class PruneConfig(Section):
     variants: list[Literal["full", "pruned"]] = Field(default=["full", "pruned"], min_length=1)
 
 
+class ProblemBudgetConfig(Section):
+    """Caps of one problem. At one of them what is in flight finishes, and the problem is closed as it is then.
+
+    A higher cap does not open it again: `factory left RUN --why capped` carries it to another run.
+    """
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Generated tokens, those of guesses included."""
+    engine_seconds: float | None = Field(default=None, gt=0)
+    """Its share of the engine's time."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall time; a problem that was stopped and goes on has all of it again."""
+
+
 class BudgetConfig(Section):
     """Caps over the run's whole life. At a cap the run ends in order; a higher one resumes it."""
 
     tokens: int | None = Field(default=None, ge=1)
     """Generated tokens."""
+    engine_seconds: float | None = Field(default=None, gt=0)
+    """In which an engine has requests, all engines together."""
     seconds: float | None = Field(default=None, gt=0)
     """Wall time of one invocation."""
+    money: float | None = Field(default=None, gt=0)
+    """In the currency of the prices."""
+    token_price: float = Field(default=0.0, ge=0)
+    """Of a million generated tokens."""
+    hour_price: float = Field(default=0.0, ge=0)
+    """Of an hour in which one engine has requests."""
+    problem: ProblemBudgetConfig = ProblemBudgetConfig()
+
+    @model_validator(mode="after")
+    def _money_is_spent(self) -> Self:
+        if self.money is not None and not (self.token_price or self.hour_price):
+            raise ValueError("money needs a token_price or an hour_price")
+        return self
 
 
 class SandboxConfig(Section):
@@ -380,6 +444,13 @@ class SandboxConfig(Section):
     """Loaded before any program comes, such as numpy, beside those that programs use most."""
     paths: list[str] = []
     """Folders of packages that programs may import from, such as an environment's `site-packages`."""
+
+
+class HumanConfig(Section):
+    """What people said of attempts."""
+
+    reviews: list[str] = []
+    """Files of reviews: paths or globs. They come later than the attempts, and are read when transcripts are made."""
 
 
 class RunConfig(Section):
@@ -411,12 +482,13 @@ class Recipe(Section):
     prune: PruneConfig = PruneConfig()
     budget: BudgetConfig = BudgetConfig()
     sandbox: SandboxConfig = SandboxConfig()
+    human: HumanConfig = HumanConfig()
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
-    def _one_teacher(self) -> Self:
-        if set(self.engines) != {"teacher"}:
-            raise ValueError("[engines.teacher] is needed, and is the only engine that anything uses")
+    def _a_teacher(self) -> Self:
+        if "teacher" not in self.engines:
+            raise ValueError("[engines.teacher] is needed")
         return self
 
     @model_validator(mode="after")
@@ -447,17 +519,24 @@ class Recipe(Section):
                     f" are more than {name} = {room}"
                 )
 
+    @model_validator(mode="after")
+    def _priors_are_told(self) -> Self:
+        asked = any(isinstance(one, MctsConfig) and one.prior == "logprob" for one in rungs(self.search))
+        if asked and not self.sampling.logprobs:
+            raise ValueError("search.prior: 'logprob' needs sampling.logprobs = true")
+        return self
+
     @property
-    def teacher(self) -> VllmEngineConfig | OpenAIEngineConfig | ScriptedEngineConfig:
+    def teacher(self) -> EngineConfig:
         return self.engines["teacher"]
 
 
-def rungs(search: Search) -> list[OneSearch]:
+def rungs(search: Search) -> Sequence[OneSearch | ConsensusConfig]:
     """The strategies of a ladder; any other stands alone."""
     return search.rungs if isinstance(search, LadderConfig) else [search]
 
 
-FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox")
+FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox", "human")
 """Parts of a recipe that may differ on resume."""
 FREE_ENGINE_KEYS = ("args", "environment", "timeout", "retries", "max_running", "api_key_env")
 """Parts of an engine that may differ on resume; a scripted engine's arguments are its weights, and may not."""
@@ -554,10 +633,13 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("search", "budget_forcing"): BudgetForcingConfig,
     ("search", "revise"): ReviseConfig,
     ("search", "ladder"): LadderConfig,
+    ("search", "consensus"): ConsensusConfig,
     ("scorer", "logprob"): LogprobScorer,
     ("scorer", "judgement"): JudgementScorer,
     ("prune",): PruneConfig,
     ("budget",): BudgetConfig,
+    ("budget", "problem"): ProblemBudgetConfig,
+    ("human",): HumanConfig,
     ("run",): RunConfig,
     ("sandbox",): SandboxConfig,
 }
@@ -569,12 +651,13 @@ def _model_at(loc: tuple[int | str, ...]) -> type[Section]:
     if loc[0] == "source" and "checks" in loc[2:]:
         return CheckConfig
     tags = _tags(loc)
-    return _BY_PLACE[(str(loc[0]), str(loc[tags[-1]])) if tags else (str(loc[0]),)]
+    return _BY_PLACE[(str(loc[0]), str(loc[tags[-1]])) if tags else tuple(map(str, loc))]
 
 
-def resolved(recipe: Recipe, model_digest: str) -> dict[str, Any]:
-    """The recipe with every default filled in, as it is stored beside the output, with the model's digest."""
-    return {"recipe": recipe.model_dump(mode="json"), "model_digest": model_digest}
+def resolved(recipe: Recipe, model_digests: Mapping[str, str]) -> dict[str, Any]:
+    """The recipe with every default filled in, as it is stored beside the output, with the digest of each engine's
+    model."""
+    return {"recipe": recipe.model_dump(mode="json"), "model_digests": dict(model_digests)}
 
 
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -585,7 +668,7 @@ def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
             free |= {f"engines.{name}.{key}" for key in FREE_ENGINE_KEYS}
     flat = dict(_flatten(stored["recipe"]))
     kept = {key: value for key, value in flat.items() if not any(key == f or key.startswith(f + ".") for f in free)}
-    return kept | {"model_digest": stored["model_digest"]}
+    return kept | {f"model_digests.{name}": digest for name, digest in stored["model_digests"].items()}
 
 
 def identity_digest(stored: Mapping[str, Any]) -> str:
@@ -597,7 +680,8 @@ def differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lines such as `sampling.temperature: stored 1.0, now 0.7` for every part that may not differ."""
     old_flat, new_flat = identity(stored), identity(new)
     keys = sorted(key for key in old_flat.keys() | new_flat.keys() if old_flat.get(key) != new_flat.get(key))
-    return [f"{key}: stored {old_flat.get(key)!r}, now {new_flat.get(key)!r}" for key in keys]
+    lines = (f"{key}: stored {old_flat.get(key)!r}, now {new_flat.get(key)!r}" for key in keys)
+    return [" ".join(line.split()) for line in lines]  # a key may be any text, such as a question to a scripted engine
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -50,6 +50,10 @@ class EngineDead(EngineError):
     """The engine will not answer any request again."""
 
 
+class EngineRefused(EngineDead, UserError):
+    """An engine that was started where it was first asked, and that cannot work as the recipe has it."""
+
+
 class VerifierError(FactoryError):
     """A verifier that could not decide; becomes an UNKNOWN verdict, never a FAIL."""
 

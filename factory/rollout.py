@@ -36,6 +36,7 @@ from factory.types import (
     Origin,
     Policy,
     Problem,
+    Scoring,
     StopReason,
     Tree,
     attempt_of,
@@ -55,6 +56,8 @@ class Load:
     def __init__(self, places: Callable[[], int], clock: Callable[[], float] = time.perf_counter) -> None:
         """`places`: how many requests the engine runs at once."""
         self.changed = asyncio.Event()
+        self.may_begin: Callable[[], bool] = lambda: True
+        """Whether anything may go in; looked at whenever something would. See `reconsider`."""
         self._places = places
         self._clock = clock
         self._admission = Admission()
@@ -62,6 +65,7 @@ class Load:
         self._trees = itertools.count(1)
         self._since = clock()
         self._shared = 0.0
+        self._busy = 0.0
 
     @property
     def outstanding(self) -> int:
@@ -74,7 +78,11 @@ class Load:
 
     def wants_problem(self, trees: int) -> bool:
         """Whether another problem shall be begun, beside so many open trees."""
-        return self._admission.wants_problem(self._places(), trees)
+        return self._admission.wants_problem(self._open_places(), trees)
+
+    def reconsider(self) -> None:
+        """What waits may go in now, where `may_begin` has changed its mind."""
+        self._admit()
 
     def ask(self, ticket: Ticket) -> None:
         """Queue a request at once, so that it counts from now on."""
@@ -102,9 +110,17 @@ class Load:
         self._advance()
         return self._shared
 
+    def busy(self) -> float:
+        """Seconds so far in which any request was inside."""
+        self._advance()
+        return self._busy
+
+    def _open_places(self) -> int:
+        return self._places() if self.may_begin() else 0
+
     def _admit(self) -> None:
         self._advance()
-        for ticket in self._admission.admit(self._places()):
+        for ticket in self._admission.admit(self._open_places()):
             future = self._entering[ticket]
             if not future.done():  # a cancelled task has cancelled it, and leaves in a moment
                 future.set_result(None)
@@ -114,6 +130,7 @@ class Load:
         now = self._clock()
         if self._admission.inside:
             self._shared += (now - self._since) / self._admission.inside
+            self._busy += now - self._since
         self._since = now
 
 
@@ -130,6 +147,8 @@ class Tools:
     load: Load
     scorer: Scorer | None = None
     """Needed by searches that ask for scores."""
+    beside: tuple[Engine, ...] = ()
+    """Engines that verifiers ask: they start after `engine`, and end before it."""
 
 
 class Rollout:
@@ -306,7 +325,8 @@ class Rollout:
         self._unsent[node.id] = node
         score = await self._tools.scorer.score(self._problem, [*self._path(node.parent), node])
         del self._unsent[node.id]
-        return replace(node, score=score.value, scoring=score.scoring)
+        # A guess that cost nothing, or came to nothing, was made all the same: a replay does not make it again.
+        return replace(node, score=score.value, scoring=score.scoring or Scoring())
 
     def _path(self, leaf: int) -> list[Node]:
         path: list[Node] = []
@@ -394,8 +414,8 @@ def _lacks_verdicts(node: Node) -> bool:
 
 
 def _lacks_score(node: Node, expansion: Expansion) -> bool:
-    """Whether the search asked for a score that is not there."""
-    return node.state is NodeState.OPEN and expansion.score and node.score is None
+    """Whether the search asked for a score that nobody has guessed."""
+    return node.state is NodeState.OPEN and expansion.score and node.scoring is None
 
 
 _STATES = {

@@ -137,7 +137,7 @@ ROLLOUTS: pa.Schema = _schema(
         _column(
             "stop",
             _TEXT,
-            "Why the tree was closed: `solved`, `exhausted`, `capped`, `given_up`, `error`; null while open.",
+            "Why the tree was closed: `solved`, `exhausted`, `capped`, `agreed`, `given_up`, `error`; null while open.",
             null=True,
         ),
         _column("error", _TEXT, "What failed, in one line; null where nothing did.", null=True),

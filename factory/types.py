@@ -76,6 +76,8 @@ class StopReason(StrEnum):
     """The search spent what it was given."""
     CAPPED = "capped"
     """It reached a cap of its own: tokens, engine-seconds or wall time of one problem."""
+    AGREED = "agreed"
+    """Without a verifier: the leading answer of its attempts is unlikely to change."""
     GIVEN_UP = "given_up"
     """The search's own rule called the problem hopeless; the next round may try it with other means."""
     ERROR = "error"
@@ -225,6 +227,12 @@ class Node:
     def outcome(self) -> Outcome | None:
         """The answer's outcome: FAIL if any check fails, else UNKNOWN if any is unknown; None if unjudged."""
         return worst(verdict.outcome for verdict in self.verdicts if verdict.aspect is Aspect.ANSWER)
+
+    @property
+    def answer(self) -> str | None:
+        """What was read as its answer, by the first verifier that read one; None where none did."""
+        read = (one.extracted for one in self.verdicts if one.aspect is Aspect.ANSWER)
+        return next((answer for answer in read if answer is not None), None)
 
     @property
     def chain_outcome(self) -> Outcome | None:

@@ -87,6 +87,8 @@ class Report:
     """Trees closed with a right leaf since the last report."""
     closed: int = 0
     engine: EngineStats = field(default_factory=EngineStats)
+    busy_seconds: float = 0.0
+    """In which the engine had requests, since it was started."""
     judging: JudgingStats = field(default_factory=JudgingStats)
     dead: str | None = None
     """Why the engine will answer no more; None while it lives."""
@@ -108,9 +110,12 @@ class Worker:
         self._tally = _Tally()
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
+        self._granted: int | None = None
+        self._told_spent = False
         self._dead: str | None = None
         self._mistake: ConfigError | None = None
         self._shard = self._writer("rollouts")
+        tools.load.may_begin = lambda: not self._is_spent()
         self._feeder = asyncio.create_task(self._feed())
 
     def submit(self, assignments: Iterable[Assignment]) -> None:
@@ -118,12 +123,14 @@ class Worker:
         self._queue.extend(assignments)
         self._tools.load.changed.set()
 
-    async def poll(self, seconds: float, hungry: bool) -> Report:
+    async def poll(self, seconds: float, hungry: bool, tokens: int | None = None) -> Report:
         """What happened, as soon as something did that the driver must know, or after `seconds`.
 
-        `hungry`: the driver has problems to give, so room for one is news. Raises ConfigError if the engine refuses
-        what the recipe asks of every request.
+        `hungry`: the driver has problems to give, so room for one is news. `tokens`: how many the engine may have
+        generated in all when a request goes in, from now on; None for any number. Raises ConfigError if the engine
+        refuses what the recipe asks of every request.
         """
+        self._grant(tokens)
         deadline = time.monotonic() + seconds
         while True:
             self._wake.clear()
@@ -148,6 +155,14 @@ class Worker:
         await self._journal([rollout.snapshot() for rollout in self._rollouts.values()])
         return self._report()
 
+    def _grant(self, tokens: int | None) -> None:
+        if tokens != self._granted:
+            self._granted, self._told_spent = tokens, False
+            self._tools.load.reconsider()
+
+    def _is_spent(self) -> bool:
+        return self._granted is not None and self._tools.engine.stats.generated_tokens >= self._granted
+
     async def _feed(self) -> None:
         """Start queued problems while the engine has places for them, and the verifiers can follow."""
         load = self._tools.load
@@ -158,7 +173,7 @@ class Worker:
             while self._queue and not self._dead and self._has_room(places):
                 await self._begin(self._queue[0])
                 await asyncio.sleep(0)  # lets the rollout ask for its first generations, so that they count
-            if self._room():
+            if self._room() or self._is_spent():
                 self._wake.set()
 
     def _has_room(self, places: int) -> bool:
@@ -287,11 +302,13 @@ class Worker:
         return 0 if self._dead else max(0, reserve - len(self._queue))
 
     def _news(self, hungry: bool) -> bool:
-        return bool(self._written or self._dead or (hungry and self._room()))
+        spent = self._is_spent() and not self._told_spent and bool(self._rollouts)  # more may be granted
+        return bool(self._written or self._dead or spent or (hungry and self._room()))
 
     def _report(self) -> Report:
         written, self._written = tuple(self._written), []
         tally, self._tally = self._tally, _Tally()
+        self._told_spent = self._is_spent()
         return Report(
             written=written,
             room=self._room(),
@@ -302,6 +319,7 @@ class Worker:
             solved=tally.solved,
             closed=tally.closed,
             engine=self._tools.engine.stats,
+            busy_seconds=self._tools.load.busy(),
             judging=self._tools.judging.stats,
             dead=self._dead,
         )
@@ -326,6 +344,7 @@ def entry_of(tree: Tree) -> Entry:
     right = sum(map(is_right, tree.nodes))
     counters = {
         "generated_tokens": tree.cost.generated_tokens,
+        "engine_milliseconds": round(1000 * tree.cost.engine_seconds),
         "attempts": sum(1 for _ in tree.leaves()),
         "right": right,
     }

@@ -6,32 +6,33 @@ engine starts.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from factory.config import (
-    BestOfNConfig,
-    BudgetForcingConfig,
     CheckConfig,
     CountdownSource,
     DatasetSource,
+    EngineConfig,
     FileSource,
-    LadderConfig,
-    OneSearch,
+    HumanConfig,
     OpenAIEngineConfig,
+    PromptConfig,
     Recipe,
-    ReviseConfig,
     SandboxConfig,
     ScriptedEngineConfig,
     VllmEngineConfig,
 )
 from factory.dispatch import BadItem
 from factory.engines.base import Engine
+from factory.engines.desk import Desk, Render, at
 from factory.errors import ConfigError, classify
 from factory.ids import digest, file_digest, folder_digest
 from factory.judging import Judging
@@ -40,22 +41,24 @@ from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Load, Tools
 from factory.search.base import Search
-from factory.search.best_of_n import best_of_n
-from factory.search.budget_forcing import Forcing, budget_forcing
-from factory.search.ladder import ladder
-from factory.search.revise import revise
-from factory.sources.base import BadLine, Source
-from factory.types import Attempt, Check, Policy, Problem, Sampling, Verdict
-from factory.verifiers.base import Verifier, validate_checks, validate_problem, verdicts
+from factory.search.caps import Caps, capped
+from factory.sources.base import BadLine, RowError, Source
+from factory.types import Check, Policy, Problem, Sampling
+from factory.verifiers.base import Verifiers, validate_checks, verdicts, within
+from factory.verifiers.human import HumanVerifier, Review, Reviews, parse
 from factory.verifiers.jail import Jail
+from factory.verifiers.judge import JudgeVerifier, Model
 from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
 from pipelines import fit
+from pipelines.searches import maker
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
 
 JUDGE_THREADS = 2 * (os.cpu_count() or 1)
 """Most of them wait for a sandbox."""
+ASKING_THREADS = 256
+"""More of them, in a worker whose verifiers ask a model: they wait for its replies, as many as it gives at once."""
 
 
 def source(recipe: Recipe) -> Source:
@@ -85,14 +88,8 @@ def _checks(configs: Iterable[CheckConfig]) -> tuple[Check, ...]:
     return tuple(Check(config.verifier, config.params) for config in configs)
 
 
-def validate(sandbox: SandboxConfig, problem: Problem) -> None:
-    """Raise ConfigError for a problem whose checks do not work, reject its own reference or accept nothing at all."""
-    validate_problem(verifiers(sandbox), problem)
-
-
-def dispatchable(sandbox: SandboxConfig, items: Iterable[Problem | BadLine]) -> Iterator[Problem | BadItem]:
+def dispatchable(table: Verifiers, items: Iterable[Problem | BadLine]) -> Iterator[Problem | BadItem]:
     """What cannot be searched, as what dispatch reports: an id and a reason. Looks at every item's checks."""
-    table = verifiers(sandbox)
     for item in items:
         if isinstance(item, BadLine):
             yield BadItem(item.id, f"SourceError: {item.where}: line {item.line}: {item.reason}")
@@ -105,21 +102,28 @@ def dispatchable(sandbox: SandboxConfig, items: Iterable[Problem | BadLine]) -> 
             yield item
 
 
-def judge(sandbox: SandboxConfig) -> Callable[[Problem, Attempt], tuple[Verdict, ...]]:
-    """What puts every check of a problem to an attempt; the table is looked up here, not for each attempt."""
-    return functools.partial(verdicts, verifiers(sandbox))
+def verifiers(
+    sandbox: SandboxConfig, models: Mapping[str, Model] | None = None, reviews: Reviews | None = None
+) -> Verifiers:
+    """Every verifier by its name. Those of one sandbox share it, since it is costly to start."""
+    return builtin(*_programs(sandbox.model_dump_json()), models, reviews)
 
 
-def verifiers(sandbox: SandboxConfig) -> Mapping[str, Verifier]:
-    """Every verifier by its name; the same ones each time, since a sandbox that they share is costly to start."""
-    return _verifiers(sandbox.model_dump_json())
+def recipe_verifiers(recipe: Recipe, digests: Mapping[str, str]) -> Verifiers:
+    """Those of a recipe outside of its workers: an engine is started when a verifier asks it first, and reviews count.
+
+    `digests`: of the engines' models, as far as a verdict shall tell them. Raises UserError for reviews that cannot be
+    read.
+    """
+    return verifiers(recipe.sandbox, desks(recipe, digests), reviews(recipe.human))
 
 
 @functools.cache
-def _verifiers(sandbox: str) -> Mapping[str, Verifier]:
+def _programs(sandbox: str) -> tuple[Callable[[Language], Jail], JailedAlgebra]:
+    """Where programs are run, and what reads answers there."""
     config = SandboxConfig.model_validate_json(sandbox)
     algebra = JailedAlgebra(functools.partial(_algebra_jail, config))
-    return builtin(functools.cache(functools.partial(_jail, config)), algebra)
+    return functools.cache(functools.partial(_jail, config)), algebra
 
 
 def _jail(config: SandboxConfig, language: Language) -> Jail:
@@ -145,15 +149,40 @@ _jails: list[Jail] = []
 """All that were made in this process."""
 
 
+_desks: list[Desk] = []
+"""The same of engines that verifiers ask."""
+
+
 def close_jails() -> None:
     """End every sandbox, in order. A process that dies without this takes them along."""
     for jail in _jails:
         jail.close()
 
 
-def verifier_versions() -> dict[str, str]:
+def close_desks() -> None:
+    """End every engine that a verifier asked; a thread that still waits for one is told so."""
+    while _desks:
+        _desks.pop().close()
+
+
+def reviews(config: HumanConfig) -> Reviews:
+    """What people said. Raises SourceError for a file that cannot be read, ConfigError for a line that is no review."""
+    return Reviews(_reviews(config.reviews)) if config.reviews else Reviews()
+
+
+def _reviews(paths: Sequence[str]) -> Iterator[Review]:
+    from factory.sources.files import lines_of, parse_line
+
+    for path, number, line in lines_of(paths):
+        try:
+            yield parse(parse_line(line))
+        except (RowError, ConfigError) as error:
+            raise ConfigError(f"{path}: line {number}: {error}") from None
+
+
+def verifier_versions(table: Verifiers) -> dict[str, str]:
     """By name."""
-    return {name: verifier.version for name, verifier in verifiers(SandboxConfig()).items()}
+    return {name: verifier.version for name, verifier in table.items()}
 
 
 def pruners() -> list[Pruner]:
@@ -161,48 +190,96 @@ def pruners() -> list[Pruner]:
     return [CountdownPruner()]
 
 
-def check_engine(recipe: Recipe) -> None:
-    """Raise ConfigError for a model folder that is none, or a script that cannot be, without loading anything."""
-    config = recipe.teacher
-    if isinstance(config, VllmEngineConfig):
-        from factory.engines.vllm import check_model
+def check_engines(recipe: Recipe) -> None:
+    """Raise ConfigError for an engine that nothing asks, a model folder that is none, or a script that cannot be.
 
-        check_model(config.model, config.args.get("tokenizer"))
-    elif isinstance(config, ScriptedEngineConfig):
-        engine(recipe)
+    Loads nothing.
+    """
+    refuse_idle(recipe)
+    for config in recipe.engines.values():
+        if isinstance(config, VllmEngineConfig):
+            from factory.engines.vllm import check_model
+
+            check_model(config.model, config.args.get("tokenizer"))
+        elif isinstance(config, ScriptedEngineConfig):
+            engine(config)
 
 
 def check_search(recipe: Recipe) -> None:
     """Raise ConfigError for a search that cannot work on the recipe's engine, before anything is written.
 
-    The tokenizer of a local model is loaded if there are texts to spell. One with a hub name may not be within reach
-    here: the workers look at it, before their engines start.
+    Where the search has texts of its own, the tokenizer of a local model is loaded and looks at them, and at the first
+    problem. One with a hub name may not be within reach here: the workers look at it, before their engines start.
     """
     config = recipe.teacher
-    fit.check_capabilities(recipe, engine(recipe).capabilities)
+    capabilities = engine(config).capabilities
+    fit.check_capabilities(recipe, capabilities)
     local = isinstance(config, VllmEngineConfig) and Path(config.model).expanduser().exists()
     if local and any(fit.texts(recipe)):
-        fit.check_texts(recipe, renderer(recipe))
+        prompts = renderer(config, recipe.prompt)
+        fit.check_texts(recipe, prompts)
+        first = next((item for item in source(recipe) if isinstance(item, Problem)), None)
+        if first is not None:
+            fit.check_prompt(recipe, capabilities, prompts.render(first.messages))
 
 
-def model_digest(recipe: Recipe) -> str:
-    """What the teacher's weights are: a hash of a local folder, else the name under which others keep them."""
-    engine = recipe.teacher
-    match engine:
+def refuse_idle(recipe: Recipe) -> None:
+    """Raise ConfigError for engines and reviews that do nothing.
+
+    Where rows may bring checks of their own nobody can know before the last row what those name, so the default name
+    `judge` is allowed there; any other engine must be named by a check of the recipe.
+    """
+    own, checks = _rows_bring_checks(recipe), _recipe_checks(recipe)
+    for name in sorted(recipe.engines.keys() - _engines_named(checks) - {"teacher"} - ({"judge"} if own else set())):
+        raise ConfigError(f"engines.{name}: no check of [source] names it: {_IDLE[own]}")
+    if recipe.human.reviews and not own and all(one.verifier != HumanVerifier.name for one in checks):
+        raise ConfigError("human.reviews: no check of [source] is `human`, so reviews do nothing")
+
+
+_IDLE = {
+    True: "name it in source.checks, or call it `judge` if checks of rows ask it",
+    False: "leave it out, or add a check `judge` that does",
+}
+
+
+def _rows_bring_checks(recipe: Recipe) -> bool:
+    config = recipe.source
+    return not isinstance(config, CountdownSource) and (not config.fields or "checks" in config.fields)
+
+
+def _recipe_checks(recipe: Recipe) -> list[Check]:
+    """Those that the recipe itself has, and those inside of them."""
+    if isinstance(recipe.source, CountdownSource):
+        return []
+    table = verifiers(recipe.sandbox)
+    return [one for check in _checks(recipe.source.checks) for one in within(table, check)]
+
+
+def _engines_named(checks: Iterable[Check]) -> set[str]:
+    return {JudgeVerifier({}).read(one.params).engine for one in checks if one.verifier == JudgeVerifier.name}
+
+
+def model_digests(recipe: Recipe) -> dict[str, str]:
+    """Of each engine's model, by the engine's name."""
+    return {name: model_digest(config) for name, config in recipe.engines.items()}
+
+
+def model_digest(config: EngineConfig) -> str:
+    """What an engine's weights are: a hash of a local folder, else the name under which others keep them."""
+    match config:
         case ScriptedEngineConfig():
-            return digest(engine.args)
+            return digest(config.args)
         case OpenAIEngineConfig():
-            return f"served:{engine.model}@{engine.base_url}"
+            return f"served:{config.model}@{config.base_url}"
         case VllmEngineConfig():
-            local = Path(engine.model).expanduser()
+            local = Path(config.model).expanduser()
             if local.is_file():
                 return file_digest(local)
-            return folder_digest(local) if local.is_dir() else f"hub:{engine.model}@{engine.args.get('revision')}"
+            return folder_digest(local) if local.is_dir() else f"hub:{config.model}@{config.args.get('revision')}"
 
 
-def engine(recipe: Recipe) -> Engine:
-    """The teacher, not yet started."""
-    config = recipe.teacher
+def engine(config: EngineConfig) -> Engine:
+    """Not yet started."""
     match config:
         case ScriptedEngineConfig():
             from factory.engines.scripted import from_args
@@ -218,9 +295,8 @@ def engine(recipe: Recipe) -> Engine:
             return VllmEngine(config.model, config.args, config.environment)
 
 
-def renderer(recipe: Recipe) -> Renderer:
+def renderer(config: EngineConfig, prompt: PromptConfig) -> Renderer:
     """Raises ConfigError, at the first use, for a tokenizer without a chat template."""
-    config, prompt = recipe.teacher, recipe.prompt
     match config:
         case ScriptedEngineConfig():
             return PlainRenderer(prompt.system)
@@ -233,36 +309,36 @@ def renderer(recipe: Recipe) -> Renderer:
     raise AssertionError(config)
 
 
+def desks(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, Model]:
+    """Every engine of a recipe as verifiers ask it; none is started before that."""
+    return {name: Model(told, _desk(recipe, name).ask) for name, told in model_names(recipe, digests).items()}
+
+
+def _desk(recipe: Recipe, name: str) -> Desk:
+    desk = Desk(name, lambda: (engine(recipe.engines[name]), _render_question(recipe, name)))
+    _desks.append(desk)
+    return desk
+
+
+def _render_question(recipe: Recipe, name: str) -> Render:
+    """As a judge is asked: never with the teacher's system text, and with its template's arguments only if it is it."""
+    template = recipe.prompt.template if name == "teacher" else {}
+    return renderer(recipe.engines[name], PromptConfig(template=template)).render
+
+
+def model_names(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, str]:
+    """What verdicts say of the model that gave them, by its engine's name: its digest, shortened where it is a hash."""
+    return {name: _model_name(config, digests.get(name, "")) for name, config in recipe.engines.items()}
+
+
+def _model_name(config: EngineConfig, weights: str) -> str:
+    return weights if ":" in weights else f"{config.model} {weights[:12]}".strip()
+
+
 def search(recipe: Recipe) -> Callable[[Problem], Search]:
-    """A fresh search for each problem."""
-    make = _maker(recipe.search)
-    return lambda _: make()
-
-
-def _maker(config: OneSearch | LadderConfig) -> Callable[[], Search]:
-    match config:
-        case BestOfNConfig():
-            return functools.partial(best_of_n, config.n, config.wave, config.stop_at)
-        case BudgetForcingConfig():
-            forcing = functools.partial(budget_forcing, config.n, _forcing(config))
-            return functools.partial(forcing, wave=config.wave, stop_at=config.stop_at)
-        case ReviseConfig():
-            revision = functools.partial(revise, config.n, config.turns, config.criticism)
-            always = config.when == "always"
-            return functools.partial(revision, always=always, wave=config.wave, stop_at=config.stop_at)
-        case LadderConfig():
-            rungs = tuple(functools.partial(_rung, rung) for rung in config.rungs)
-            return functools.partial(ladder, rungs, config.stop_at, config.hopeless_after)
-    raise ConfigError(f"search.kind: {config.kind!r} is not there yet")
-
-
-def _rung(config: OneSearch, missing: int | None) -> Search:
-    """A strategy that ends at so many right answers."""
-    return _maker(config.model_copy(update={"stop_at": missing}))()
-
-
-def _forcing(config: BudgetForcingConfig) -> Forcing:
-    return Forcing(**config.model_dump(exclude={"kind", "n", "wave", "stop_at"}))
+    """A fresh search for each problem, within the caps of one problem."""
+    make, caps = maker(recipe.search), Caps(**recipe.budget.problem.model_dump())
+    return lambda _: make() if caps == Caps() else capped(make(), caps, time.monotonic)
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:
@@ -272,28 +348,42 @@ def policy(recipe: Recipe, weights: str) -> Policy:
 def absolute(recipe: Recipe) -> dict[str, Any]:
     """The recipe with local models by their absolute paths: a worker's process has another working directory."""
     table = recipe.model_dump(mode="json")
-    teacher = table["engines"]["teacher"]
-    for holder, key in ((teacher, "model"), (teacher, "tokenizer"), (teacher.get("args", {}), "tokenizer")):
-        if isinstance(holder.get(key), str) and Path(holder[key]).expanduser().exists():
-            holder[key] = str(Path(holder[key]).expanduser().absolute())
+    for one in table["engines"].values():
+        for holder, key in ((one, "model"), (one, "tokenizer"), (one.get("args", {}), "tokenizer")):
+            if isinstance(holder.get(key), str) and Path(holder[key]).expanduser().exists():
+                holder[key] = str(Path(holder[key]).expanduser().absolute())
     return table
 
 
-def worker_tools(table: Mapping[str, Any], policy: Policy) -> tuple[Engine, Tools]:
-    """An engine and what its rollouts need, from an `absolute` recipe. Runs in the worker's process."""
+def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, str]) -> tuple[Engine, Tools]:
+    """An engine and what its rollouts need, from an `absolute` recipe. Runs in the worker's process, on its loop.
+
+    `names`: `model_names` of the recipe as the user wrote it. Reviews take no part there: they are of attempts that are
+    in the tables already.
+    """
     recipe = Recipe.model_validate(table)
-    teacher, prompts = engine(recipe), renderer(recipe)
+    engines = {name: engine(config) for name, config in recipe.engines.items()}
+    teacher, prompts = engines["teacher"], renderer(recipe.teacher, recipe.prompt)
     if isinstance(prompts, TemplateRenderer):
         prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
-    threads = ThreadPoolExecutor(JUDGE_THREADS, thread_name_prefix="judge")
     fit.check_texts(recipe, prompts)
+    loop = asyncio.get_running_loop()
+    models = {name: Model(names[name], at(loop, one, _render_question(recipe, name))) for name, one in engines.items()}
+    judge = functools.partial(verdicts, verifiers(recipe.sandbox, models))
+    threads = _judge_threads(recipe)
     tools = Tools(
         engine=teacher,
         renderer=prompts,
         search=search(recipe),
         search_name=recipe.search.kind,
-        judging=Judging(judge(recipe.sandbox), threads, JUDGE_THREADS),
+        judging=Judging(judge, ThreadPoolExecutor(threads, thread_name_prefix="judge"), threads),
         policy=policy,
         load=Load(lambda: teacher.capabilities.max_running),
+        beside=tuple(one for name, one in engines.items() if name != "teacher"),
     )
     return teacher, tools
+
+
+def _judge_threads(recipe: Recipe) -> int:
+    asks = len(recipe.engines) > 1 or _engines_named(_recipe_checks(recipe))
+    return JUDGE_THREADS + (ASKING_THREADS if asks else 0)

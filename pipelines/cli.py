@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from factory.errors import FactoryError, UserError
+from factory.errors import ConfigError, FactoryError, UserError
 
 app = typer.Typer(
     name="factory",
@@ -72,7 +72,7 @@ def run(
 
 @app.command()
 def refine(run: RunFolder, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Make the transcripts of a run again from its rollouts, without an engine."""
+    """Make the transcripts of a run again from its rollouts, without a search."""
     from pipelines.refine import refine_again
     from pipelines.report import print_figures
 
@@ -96,19 +96,47 @@ def verify(
     ] = "math",
     backend: Annotated[str, typer.Option(help="Sandbox for what runs programs.")] = "auto",
     unsafe: Annotated[bool, typer.Option(help="Accept no isolation at all.")] = False,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Recipe whose engines may judge, with its reviews and its sandbox.", metavar="RECIPE"),
+    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Write a verdict for each line of a file of answers, in order."""
-    from pipelines.verify import verify_file
+    from pipelines.verify import plain_table, recipe_table, verify_file
 
-    raise typer.Exit(verify_file(file, out, check, backend, unsafe=unsafe))
+    if recipe is not None and (unsafe or backend != "auto"):
+        raise ConfigError("--backend and --unsafe do nothing with --recipe, whose [sandbox] decides")
+    if recipe is None and overrides:
+        raise ConfigError("--set does nothing without --recipe")
+    table = recipe_table(recipe, overrides or []) if recipe else plain_table(backend, unsafe=unsafe)
+    raise typer.Exit(verify_file(file, out, check, table))
 
 
 @app.command()
-def validate(recipe: RecipeFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def validate(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    judge: Annotated[
+        bool, typer.Option(help="Ask models about references, too: each costs their tokens. A run never does.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Try every problem's checks on its own reference, and on an attempt at nothing."""
     from pipelines.validate import validate_recipe
 
-    raise typer.Exit(validate_recipe(recipe, overrides or [], as_json=as_json))
+    raise typer.Exit(validate_recipe(recipe, overrides or [], judge=judge, as_json=as_json))
+
+
+@app.command()
+def review(
+    run: RunFolder,
+    out: Annotated[str, typer.Option(help="Where the lines go; `-` for standard output.")] = "-",
+) -> None:
+    """Write a line for each attempt that waits for a person; filled in, they are the reviews of [human]."""
+    from pipelines.review import review_run
+
+    review_run(run, out)
 
 
 @app.command()
@@ -199,8 +227,9 @@ def main() -> None:
         sys.exit(1)
     finally:
         if "pipelines.build" in sys.modules:
-            from pipelines.build import close_jails
+            from pipelines.build import close_desks, close_jails
 
+            close_desks()
             close_jails()
 
 

@@ -1,8 +1,8 @@
 """Whether a recipe's search fits its engine: what cannot work is refused by its key before an engine starts.
 
-`check_capabilities` needs what the engine declares. `check_texts` needs the tokenizer: a stop string that it cannot
-spell never comes, and a rule's text that it cannot spell would reach the model as something else. Both raise
-ConfigError. Who calls them, and where: `pipelines.build`.
+`check_capabilities` needs what the engine declares. `check_texts` and `check_prompt` need the tokenizer: a stop string
+that it cannot spell never comes, and a rule's text that it cannot spell would reach the model as something else. All
+raise ConfigError. Who calls them, and where: `pipelines.build`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from factory.config import (
     BudgetForcingConfig,
+    ConsensusConfig,
     JudgementScorer,
     LadderConfig,
     OneSearch,
@@ -19,7 +20,7 @@ from factory.config import (
     ReviseConfig,
     StepConfig,
 )
-from factory.engines.base import Capabilities
+from factory.engines.base import Capabilities, Prompt
 from factory.errors import ConfigError, SourceError
 from factory.render import Renderer
 
@@ -52,11 +53,12 @@ def texts(recipe: Recipe) -> Iterator[Text]:
         yield from (Text(f"scorer.{key}", getattr(recipe.scorer, key)) for key in ("cue", "yes", "no"))
 
 
-def _strategies(recipe: Recipe) -> list[tuple[str, OneSearch]]:
+def _strategies(recipe: Recipe) -> Iterator[tuple[str, OneSearch | ConsensusConfig]]:
     """Each strategy with its place in the recipe."""
     if isinstance(recipe.search, LadderConfig):
-        return [(f"search.rungs.{number}", one) for number, one in enumerate(recipe.search.rungs)]
-    return [("search", recipe.search)]
+        yield from ((f"search.rungs.{number}", one) for number, one in enumerate(recipe.search.rungs))
+    else:
+        yield "search", recipe.search
 
 
 def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:
@@ -68,9 +70,21 @@ def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:
                 f"{place}.kind: {one.kind!r} goes on from what the model has begun, by token ids, and the engine takes "
                 "none: use protocol = 'completions' or another engine"
             )
-    context, most = capabilities.max_context, recipe.sampling.max_tokens
-    if context is not None and most >= context:
-        raise ConfigError(f"sampling.max_tokens: {most} leaves no room for a prompt in a context of {context} tokens")
+    _check_room(recipe, capabilities.max_context, 1)
+
+
+def check_prompt(recipe: Recipe, capabilities: Capabilities, prompt: Prompt) -> None:
+    """Raise where a prompt and a whole turn do not fit into the context."""
+    _check_room(recipe, capabilities.max_context, len(prompt.token_ids or ()))
+
+
+def _check_room(recipe: Recipe, context: int | None, prompt_tokens: int) -> None:
+    most = recipe.sampling.max_tokens
+    if context is not None and prompt_tokens + most > context:
+        raise ConfigError(
+            f"sampling.max_tokens: {most} tokens behind a prompt of {prompt_tokens} or more do not fit into a context "
+            f"of {context}"
+        )
 
 
 def check_texts(recipe: Recipe, renderer: Renderer) -> None:

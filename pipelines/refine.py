@@ -1,59 +1,64 @@
 """Committed rollouts become transcripts: each shard of rollouts gives one shard of kept and one of rejected ones.
 
-Needs no engine. A refinement is named by the digest of its settings and of the verifiers' versions; shards it has made
-already are not made again, so it is resumable by shard, and another refinement of the same rollouts stands beside it.
-Rewriting the dataset card is the switch from one to the other.
+Needs no search; an engine is started where a check asks it about a text that it has not judged yet. A refinement is
+named by the digest of its settings and of the verifiers' versions, reviews included; shards it has made already are not
+made again, so it is resumable by shard, and another refinement of the same rollouts stands beside it. Rewriting the
+dataset card is the switch from one to the other.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from factory.card import read_card, write_card
-from factory.config import PruneConfig, SandboxConfig, identity_digest, override
+from factory.config import PruneConfig, Recipe, identity_digest, override
 from factory.errors import ConfigError
 from factory.ids import digest
 from factory.lease import Lease
-from factory.prune.transcripts import Judge, relabel, transcripts
+from factory.prune.transcripts import relabel, transcripts
 from factory.rows import SCHEMA_VERSION, row_tree, schema_of, transcript_row
 from factory.shards import Entry, ShardWriter, Sidecar, commit, iter_shard, iter_sidecars
 from factory.store import Store
 from factory.types import Transcript, Tree
+from factory.verifiers.base import Verifiers, renewed, verdicts
 from pipelines import build
 from pipelines.folder import owned, store_config, stored_config
 from pipelines.summary import summarize
+from pipelines.verify import ordered
 
 TABLES = ("rejected", "transcripts")
 WRITER = "refine"
-FREE = ("prune", "sandbox")
+FREE = ("prune", "sandbox", "human")
 """What a refinement may have its own of; where programs are run decides nothing."""
 
 
-def refinement_digest(prune: PruneConfig) -> str:
+def refinement_digest(prune: PruneConfig, table: Verifiers) -> str:
     """Names a refinement: 12 hexadecimal digits of its settings, the verifiers' versions and the schema's."""
     settings = {
         "prune": prune.model_dump(mode="json"),
-        "verifiers": build.verifier_versions(),
+        "verifiers": build.verifier_versions(table),
         "schema": SCHEMA_VERSION,
     }
     return digest(settings)[:12]
 
 
-def is_refined(store: Store, prune: PruneConfig) -> bool:
+def is_refined(store: Store, recipe: Recipe, config: dict[str, Any]) -> bool:
     """Whether every committed rollout is in this refinement, and the card names it."""
-    name = refinement_digest(prune)
+    name = refinement_digest(recipe.prune, build.recipe_verifiers(recipe, config["model_digests"]))
     card = read_card(store)
     return not _missing(store, name) and card is not None and card.refinement == name
 
 
-def refine(store: Store, lease: Lease, prune: PruneConfig, config: dict[str, Any]) -> str:
+def refine(store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any]) -> str:
     """Bring the refinement up to the committed rollouts, and switch the card to it. Returns its digest."""
-    name = refinement_digest(prune)
-    judge = build.judge(SandboxConfig.model_validate(config["recipe"]["sandbox"]))
+    verifiers = build.recipe_verifiers(recipe, config["model_digests"])
+    name = refinement_digest(recipe.prune, verifiers)
     tables = {table: _Table(store, lease, f"{table}/{name}", identity_digest(config)) for table in TABLES}
+    work = functools.partial(_transcripts, prune=recipe.prune, verifiers=verifiers)
     for sidecar in _missing(store, name):
-        made = [transcript for tree in _trees(store, sidecar) for transcript in _transcripts(tree, prune, judge)]
+        made = [transcript for found in ordered(work, _trees(store, sidecar)) for transcript in found]
         # Transcripts last: a shard is done when they are there.
         tables["rejected"].write([one for one in made if one.rejection is not None], sidecar.name)
         tables["transcripts"].write([one for one in made if one.rejection is None], sidecar.name)
@@ -73,10 +78,14 @@ def refine_again(url: str, overrides: Sequence[str]) -> dict[str, Any]:
     new = {**config, "recipe": recipe.model_dump(mode="json")}
     changed = sorted(key for key in config["recipe"] if config["recipe"][key] != new["recipe"][key])
     if fixed := [key for key in changed if key not in FREE]:
-        raise ConfigError(f"--set of {fixed[0]}: refine reads rollouts as they are, only [prune] may differ")
+        raise ConfigError(
+            f"--set of {fixed[0]}: refine reads rollouts as they are, only [prune] may differ, [human] and [sandbox]"
+        )
+    build.refuse_idle(recipe)
+    build.reviews(recipe.human)  # before anything is written
     with owned(store) as lease:
         store_config(store, new)
-        name = refine(store, lease, recipe.prune, new)
+        name = refine(store, lease, recipe, new)
     return summarize(store, name)
 
 
@@ -114,12 +123,9 @@ def _trees(store: Store, sidecar: Sidecar) -> Iterator[Tree]:
     return (row_tree(row) for row in iter_shard(store, sidecar))
 
 
-def _transcripts(tree: Tree, prune: PruneConfig, judge: Judge) -> Iterator[Transcript]:
-    current = relabel(tree, judge) if _is_stale(tree) else tree
-    return transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=judge)
-
-
-def _is_stale(tree: Tree) -> bool:
-    """Whether another version of a verifier than today's judged it."""
-    versions = build.verifier_versions()
-    return any(versions.get(one.verifier) != one.version for node in tree.nodes for one in node.verdicts)
+def _transcripts(tree: Tree, prune: PruneConfig, verifiers: Verifiers) -> list[Transcript]:
+    if tree.error is not None:  # nothing is made of it, so nobody is asked about it
+        return []
+    current = relabel(tree, functools.partial(renewed, verifiers))
+    judge = functools.partial(verdicts, verifiers)
+    return list(transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=judge))

@@ -124,6 +124,7 @@ def _ending(summary: Summary) -> Iterator[str]:
     yield "nothing was owed: every problem of the source is closed" if nothing else _ENDINGS[summary.ended]
     if summary.owed:
         yield f"{summary.owed:,} problems are owed; {summary.journaled:,} of them have finished attempts in the journal"
+        yield f"  factory left {shlex.quote(_short(summary.url))} --why owed --names"
     if summary.duplicates:
         yield f"{summary.duplicates:,} problems of the source are repetitions of earlier ones and were left out"
     yield ""

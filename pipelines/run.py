@@ -19,13 +19,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from factory.budget import Budget, Spent
 from factory.config import CountdownSource, OpenAIEngineConfig, Recipe, VllmEngineConfig, identity_digest, resolved
 from factory.dispatch import Dispatch
-from factory.driver import Budget, Driver, Ended, Pool, Progress, Settings
+from factory.driver import Driver, Ended, Pool, Progress, Settings
 from factory.lease import Lease, refuse_if_owned, tables
 from factory.shards import drop_journal, iter_sidecars, problem_states, sidecars, sweep
 from factory.sources.base import Unique, unique, validate_first
 from factory.store import Store
+from factory.verifiers.base import validate_problem
 from factory.worker import Limits
 from pipelines import build
 from pipelines.folder import owned, refuse_other_run, store_config
@@ -79,12 +81,13 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
     store = Store(options.out)
     refuse_other_run(store, config)
     refuse_if_owned(store)
-    dispatch, _ = _owed(store, recipe, options)
+    dispatch, _ = _owed(store, recipe, config, options)
     if not dispatch.prime():
         return _finish(store, recipe, config, Ended.FINISHED)
     if _is_spent(store, recipe):
         return _finish(store, recipe, config, Ended.CAPPED)
-    _check_server(recipe)
+    build.check_search(recipe)
+    _check_servers(recipe)
     store.probe()
     with _cluster(recipe):
         settings = _settings(recipe, config)
@@ -93,45 +96,51 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
             for table in tables(store):
                 sweep(store, table, lease)
             # Again, now that nobody else can commit; the first look was to start nothing in vain.
-            dispatch, items = _owed(store, recipe, options)
+            dispatch, items = _owed(store, recipe, config, options)
             ended = _search(store, lease, recipe, config, settings, dispatch, report)
             if ended is not Ended.INTERRUPTED:  # who stops a run waits for nothing that can be done later
-                refine(store, lease, recipe.prune, config)
+                refine(store, lease, recipe, config)
     return _summary(store, recipe, ended, did_nothing=False, duplicates=items.duplicates)
 
 
 def dry_run(recipe: Recipe) -> str:
     """The resolved config as JSON; nothing is started or written."""
-    return json.dumps(_resolved(recipe), indent=2, sort_keys=True, ensure_ascii=False)
+    config = _resolved(recipe)
+    build.check_search(recipe)
+    return json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
 
 
 def _resolved(recipe: Recipe) -> dict[str, Any]:
-    build.check_engine(recipe)
-    build.check_search(recipe)
-    return resolved(recipe, build.model_digest(recipe))
+    build.check_engines(recipe)
+    return resolved(recipe, build.model_digests(recipe))
 
 
-def _owed(store: Store, recipe: Recipe, options: Options) -> tuple[Dispatch, Unique]:
+def _owed(store: Store, recipe: Recipe, config: dict[str, Any], options: Options) -> tuple[Dispatch, Unique]:
     """What is owed: the source, once each, its first problems validated, without what is committed."""
-    validate = functools.partial(build.validate, recipe.sandbox)
+    table = build.recipe_verifiers(recipe, config["model_digests"])
+    validate = functools.partial(validate_problem, table)
     items = unique(validate_first(build.source(recipe), validate, strict=options.strict))
     states = problem_states(iter_sidecars(store, "rollouts"))
     closed = [id for id, state in states.items() if not (options.retry_errors and state.status == "error")]
-    return Dispatch(build.dispatchable(recipe.sandbox, items), closed, recipe.run.tries), items
+    return Dispatch(build.dispatchable(table, items), closed, recipe.run.tries), items
 
 
 def _is_spent(store: Store, recipe: Recipe) -> bool:
-    """Whether the cap on tokens was reached before this invocation."""
-    cap = recipe.budget.tokens
-    return cap is not None and progress_before(store, recipe).tokens_before >= cap
+    """Whether a cap was reached before this invocation."""
+    before = progress_before(store, recipe)
+    return _budget(recipe).reached(Spent(before.tokens_before, before.busy_before)) is not None
+
+
+def _budget(recipe: Recipe) -> Budget:
+    return Budget(**recipe.budget.model_dump(exclude={"problem"}))
 
 
 def _finish(store: Store, recipe: Recipe, config: dict[str, Any], ended: Ended) -> Summary:
     """Nothing is to be searched: at most the refinement differs from what is there, or was not finished."""
-    if not is_refined(store, recipe.prune):
+    if not is_refined(store, recipe, config):
         with owned(store) as lease:
             store_config(store, config)
-            refine(store, lease, recipe.prune, config)
+            refine(store, lease, recipe, config)
     return _summary(store, recipe, ended, did_nothing=True)
 
 
@@ -152,14 +161,15 @@ def _cluster(recipe: Recipe) -> Iterator[None]:
         cluster.disconnect()
 
 
-def _check_server(recipe: Recipe) -> None:
-    """Ask an engine that is a server whether it is there, before anything is written."""
-    if isinstance(recipe.teacher, OpenAIEngineConfig):
-        asyncio.run(_start_and_close(recipe))
+def _check_servers(recipe: Recipe) -> None:
+    """Ask engines that are servers whether they are there, before anything is written."""
+    for config in recipe.engines.values():
+        if isinstance(config, OpenAIEngineConfig):
+            asyncio.run(_start_and_close(config))
 
 
-async def _start_and_close(recipe: Recipe) -> None:
-    engine = build.engine(recipe)
+async def _start_and_close(config: OpenAIEngineConfig) -> None:
+    engine = build.engine(config)
     try:
         await engine.start()
     finally:
@@ -221,7 +231,7 @@ def _settings(recipe: Recipe, config: dict[str, Any]) -> Settings:
         config_digest=identity_digest(config),
         flush_rows=recipe.run.flush_rows,
         flush_seconds=recipe.run.flush_seconds,
-        budget=Budget(recipe.budget.tokens, recipe.budget.seconds),
+        budget=_budget(recipe),
     )
 
 
@@ -230,7 +240,12 @@ def _pool(store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any]) ->
 
     return RayPool(
         _needs(recipe),
-        functools.partial(build.worker_tools, build.absolute(recipe), build.policy(recipe, config["model_digest"])),
+        functools.partial(
+            build.worker_tools,
+            build.absolute(recipe),
+            build.policy(recipe, config["model_digests"]["teacher"]),
+            build.model_names(recipe, config["model_digests"]),
+        ),
         Limits(recipe.run.tries, recipe.run.flush_rows, recipe.run.flush_seconds),
         run_url=store.url,
         epoch=lease.epoch,
@@ -246,14 +261,15 @@ def _room(recipe: Recipe) -> int:
 
 
 def _needs(recipe: Recipe) -> Needs:
-    """What one worker occupies: an engine's GPUs where there are any, else a node's CPUs for vLLM, else one CPU."""
+    """What one worker occupies: its engines' GPUs where there are any, else a node's CPUs for vLLM, else one CPU.
+
+    Engines of one worker share its devices: it has as many as the largest needs.
+    """
     from factory import cluster
 
-    engine = recipe.teacher
-    in_process = isinstance(engine, VllmEngineConfig)
-    gpus = 0
-    if isinstance(engine, VllmEngineConfig) and cluster.has_gpus():
-        gpus = engine.args.get("tensor_parallel_size", 1) * engine.args.get("pipeline_parallel_size", 1)
+    in_process = [one.args for one in recipe.engines.values() if isinstance(one, VllmEngineConfig)]
+    sizes = [args.get("tensor_parallel_size", 1) * args.get("pipeline_parallel_size", 1) for args in in_process]
+    gpus = max(sizes, default=0) if cluster.has_gpus() else 0
     cpus = recipe.run.cpus_per_worker or (cluster.node_cpus() if in_process and not gpus else 1.0)
     return cluster.Needs(cpus, float(gpus))
 
@@ -282,9 +298,9 @@ def progress_before(store: Store, recipe: Recipe) -> Progress:
         for entry in sidecar.entries
         if journal.get(entry.problem_id) == sidecar.name
     ]
-    tokens = sum(entry.counters.get("generated_tokens", 0) for entry in paid)
     return Progress(
         total=recipe.source.count if isinstance(recipe.source, CountdownSource) else None,
         closed_before=len(problem_states(rollouts)),
-        tokens_before=tokens,
+        tokens_before=sum(entry.counters.get("generated_tokens", 0) for entry in paid),
+        busy_before=sum(entry.counters.get("engine_milliseconds", 0) for entry in paid) / 1000,
     )

@@ -61,7 +61,6 @@ _COLUMNS = [
     "search",
     *(f"cost.{name}" for name in (*TOKENS, "engine_seconds", "wall_seconds")),
     f"{_NODE}.id",
-    f"{_NODE}.id",
     f"{_NODE}.state",
     f"{_NODE}.counted",
     *(f"{_NODE}.verdicts.list.element.{column}" for column in ("verifier", "aspect", "outcome", "evidence", "seconds")),

@@ -13,6 +13,7 @@ from factory.config import Recipe, load_recipe
 from factory.errors import ConfigError
 from factory.sources.base import BadLine
 from factory.types import Problem
+from factory.verifiers.base import validate_problem
 from pipelines import build
 from pipelines.report import console, one_line, print_json
 from pipelines.verify import ordered
@@ -27,16 +28,18 @@ class Report:
     """Where, and why."""
 
 
-def validate(recipe: Recipe) -> Report:
-    """Look at every problem."""
+def validate(recipe: Recipe, *, judge: bool = False) -> Report:
+    """Look at every problem. `judge`: whether models are asked about references, too."""
     report = Report()
+    build.refuse_idle(recipe)
+    table = build.recipe_verifiers(recipe, {})
     items: Iterator[Problem | BadLine] = iter(build.source(recipe))
 
     def look(item: Problem | BadLine) -> tuple[str, str] | None:
         if isinstance(item, BadLine):
             return f"{item.where}: line {item.line}", item.reason
         try:
-            build.validate(recipe.sandbox, item)
+            validate_problem(table, item, costly=judge)
         except ConfigError as error:
             return f"{item.source}: problem {item.id[:12]}", str(error)
         return None
@@ -48,9 +51,9 @@ def validate(recipe: Recipe) -> Report:
     return report
 
 
-def validate_recipe(path: Path, overrides: Sequence[str], *, as_json: bool) -> int:
+def validate_recipe(path: Path, overrides: Sequence[str], *, judge: bool, as_json: bool) -> int:
     """Print what was refused; 1 if anything was."""
-    report = validate(load_recipe(path, overrides))
+    report = validate(load_recipe(path, overrides), judge=judge)
     if as_json:
         print_json(
             {"problems": report.problems, "refused": [{"where": one, "why": why} for one, why in report.refused]}

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 from pydantic import ValidationError
 
-from factory.config import SandboxConfig
+from factory.config import SandboxConfig, load_recipe
 from factory.errors import ConfigError, SourceError, classify
 from factory.sources.base import RowError, to_problem
 from factory.types import Aspect, Attempt, Check, Origin, Outcome, Problem, Span, Verdict, worst
@@ -50,10 +50,9 @@ class Counts:
     unknown: int = 0
 
 
-def verify(lines: Iterable[str], out: TextIO, checks: tuple[Check, ...], sandbox: SandboxConfig) -> Counts:
+def verify(lines: Iterable[str], out: TextIO, checks: tuple[Check, ...], table: Verifiers) -> Counts:
     """Write a verdict for each line."""
     counts = Counts()
-    table = build.verifiers(sandbox)
 
     def judge(line: str) -> dict[str, Any]:
         start = time.perf_counter()
@@ -81,6 +80,9 @@ def ordered(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BaseException:
+            build.close_desks()  # else the threads would wait for replies that nobody wants any more
+            raise
         finally:
             for one in waiting:
                 one.cancel()
@@ -121,23 +123,32 @@ def _told(found: tuple[Verdict, ...]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def verify_file(file: str, out: str, check: str, backend: str, *, unsafe: bool) -> int:
+def verify_file(file: str, out: str, check: str, table: Verifiers) -> int:
     """Read a file (`-`: standard input), write another; 1 if a line could not be read."""
     checks = (_check(check),)
-    sandbox = _sandbox(backend, unsafe=unsafe)
-    validate_default(checks, sandbox)
+    validate_checks(table, Problem("", (), None, checks, ""))  # else no line without checks could be read
     with contextlib.ExitStack() as stack:
-        lines = sys.stdin if file == "-" else stack.enter_context(_open(file, "r"))
-        written = sys.stdout if out == "-" else stack.enter_context(_open(out, "w"))
-        counts = verify(lines, written, checks, sandbox)
+        lines = sys.stdin if file == "-" else stack.enter_context(open_file(file, "r"))
+        written = sys.stdout if out == "-" else stack.enter_context(open_file(out, "w"))
+        counts = verify(lines, written, checks, table)
     told = f"{counts.lines:,} lines: {counts.passed:,} pass, {counts.failed:,} fail, {counts.unknown:,} unknown"
     print(f"{told} ({counts.unreadable:,} unreadable)" if counts.unreadable else told, file=sys.stderr)
     return 1 if counts.unreadable else 0
 
 
-def validate_default(checks: tuple[Check, ...], sandbox: SandboxConfig) -> None:
-    """Raises ConfigError for a check that no line could use."""
-    validate_checks(build.verifiers(sandbox), Problem("", (), None, checks, ""))
+def plain_table(backend: str, *, unsafe: bool) -> Verifiers:
+    """Every verifier, without a recipe: no models, no reviews. Raises ConfigError for a backend that is none."""
+    try:
+        sandbox = SandboxConfig.model_validate({"backend": backend, "unsafe": unsafe})
+    except ValidationError:
+        raise ConfigError(f"--backend {backend!r}: there are {', '.join(('auto', *BACKENDS))}") from None
+    return build.verifiers(sandbox)
+
+
+def recipe_table(path: Path, overrides: Sequence[str]) -> Verifiers:
+    """Every verifier, with the engines, reviews and sandbox of a recipe."""
+    recipe = load_recipe(path, overrides)
+    return build.recipe_verifiers(recipe, build.model_digests(recipe))
 
 
 def _check(text: str) -> Check:
@@ -151,14 +162,8 @@ def _check(text: str) -> Check:
     return Check(name, read)
 
 
-def _sandbox(backend: str, *, unsafe: bool) -> SandboxConfig:
-    try:
-        return SandboxConfig.model_validate({"backend": backend, "unsafe": unsafe})
-    except ValidationError:
-        raise ConfigError(f"--backend {backend!r}: there are {', '.join(('auto', *BACKENDS))}") from None
-
-
-def _open(path: str, mode: str) -> TextIO:
+def open_file(path: str, mode: str) -> TextIO:
+    """A text file. Raises SourceError, in one line."""
     try:
         return cast(TextIO, Path(path).open(mode, encoding="utf-8", newline="\n"))
     except OSError as error:

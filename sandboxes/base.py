@@ -202,6 +202,31 @@ class JudgedOutcome(StrEnum):
     had trouble. Says nothing about the program."""
 
 
+class JudgedTestOutcome(StrEnum):
+    """What became of one test of pytest's."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """By what the program did, or did not."""
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+    """Its author expects it to fail; whether it did is no matter."""
+    BROKEN = "broken"
+    """It failed without a call of the program, gave up after one, or wanted to pass what cannot cross. Says nothing
+    about the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedTest:
+    """One test of pytest's."""
+
+    name: str
+    """Within its module, with its class and parameters: `TestSum::test_empty[0]`."""
+    outcome: JudgedTestOutcome
+    detail: str
+    """Why, in one line; empty where it passed."""
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedResult:
     """What tests said of a program, and how both of them ended."""
@@ -213,6 +238,8 @@ class JudgedResult:
     """How often the tests called the program and were answered. A pass without a call is vacuous."""
     candidate: RunResult
     tests: RunResult
+    each: tuple[JudgedTest, ...] = ()
+    """Of pytest's, in the order in which they ran."""
 
 
 class Sandbox(Protocol):
@@ -245,9 +272,13 @@ class Sandbox(Protocol):
         limits: Limits = ...,
         *,
         in_place: bool = False,
+        pytest_module: str | None = None,
     ) -> JudgedResult:
         """Run tests in a jail of their own (*judge mode*). The names in `entry_points` are, in the tests, functions
         that call the program in its jail; no other name of the program exists there.
+
+        `pytest_module`: the tests are a module that pytest runs, and import those functions from a module of this
+        name. None for tests that are a program, which have the functions as they are.
 
         `in_place`: lists, dicts and sets that a function changes are changed in the tests too. Only for tests that look
         at them: a program may otherwise spoil what it is compared with."""

@@ -4,8 +4,8 @@ Executed, not forked: workers have threads. It speaks `frames` on standard input
 does, so do its fork servers, and with them every program. What programs write goes into memory files that it reads once
 all processes of a run are dead.
 
-A slot is what one run occupies: a fork server for programs, and one for tests once they are asked for. In no process
-that runs a program's code is there ever a test or an expected answer.
+A slot is what one run occupies: a fork server for programs, and one for tests and one for pytest's once they are asked
+for. In no process that runs a program's code is there ever a test or an expected answer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Slot:
         self._runs = itertools.count()
 
     async def server(self, role: str) -> Server:
-        """The living fork server of a role: `program` or `tests`."""
+        """The living fork server of one of the `ROLES`."""
         server = self._servers.get(role)
         if server is not None and server.alive:
             return server
@@ -251,8 +251,9 @@ class Broker:
         )
         # The tests outlast the program: they are there to hear that it has ended.
         longer = Limits(**(asdict(limits) | {"wall_seconds": limits.wall_seconds + GRACE_SECONDS}))
+        mode, role = ("pytest", "pytest") if "module" in header["tests"] else ("judge", "tests")
         judged = asyncio.create_task(
-            slot.run("judge", frames.pack(header["tests"], [tests]), longer, role="tests", lines=[theirs.fileno()])
+            slot.run(mode, frames.pack(header["tests"], [tests]), longer, role=role, lines=[theirs.fileno()])
         )
         with ours, theirs:
             await asyncio.wait([served, judged], return_when=asyncio.FIRST_COMPLETED)

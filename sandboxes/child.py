@@ -6,7 +6,8 @@ own functions included: what is written to the results is what the program chose
 it so. `tests` is the exception: no program's code ever runs in that process.
 
 Results are records: four bytes of length, then `plain` data. A call's record is `(0, value)` or `(1, error)`. Between
-tests and program go the same records: `(name, args, kwargs)` there, `(0, value)` or `(1, exception, message)` back.
+tests and program go the same records: `(name, args, kwargs)` there, `(0, value)` or `(1, exception, message)` back. The
+tests' verdict is no record but plain data as it is.
 """
 
 from __future__ import annotations
@@ -167,8 +168,16 @@ def _answer(function: Any, args: Sequence[Any], kwargs: dict[str, Any], longest:
         if len(record) > longest:
             record = plain.encode((1, "ValueError", f"a value of more than {longest} bytes"))
     except BaseException as error:
-        record = plain.encode((1, type(error).__name__, _message(error)))
+        record = plain.encode((1, _kind(error), _message(error)))
     return LENGTH.pack(len(record)) + record
+
+
+def _kind(error: BaseException) -> str:
+    """The name of its class, or of the one above it that tests know too: a JSONDecodeError is a ValueError."""
+    kinds = type(error).__mro__
+    known = (kind for kind in kinds if getattr(builtins, kind.__name__, None) is kind)
+    above = next((kind.__name__ for kind in known if kind not in {Exception, BaseException, object}), "")
+    return above or kinds[0].__name__
 
 
 def _message(error: BaseException) -> str:
@@ -257,7 +266,12 @@ class _Tests:
         self._line = socket.socket(fileno=PEER)
         self._longest = longest
         self._in_place = in_place
+        self.asked = 0
+        """How often the program was called."""
         self.calls = 0
+        """How often it answered."""
+        self.lost = 0
+        """How often it did not, because it had ended."""
         self.unjudged: str | None = None
         """Why a test could not be put to the program."""
 
@@ -269,21 +283,26 @@ class _Tests:
         return ask
 
     def _ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.asked += 1
         try:
             request = plain.encode((name, args, kwargs))
         except plain.NotPlain as error:
             self.unjudged = f"an argument of {name} cannot be passed: {error}"
             raise
-        try:
-            self._line.sendall(LENGTH.pack(len(request)) + request)
-        except OSError:
-            raise CandidateError("the program has ended") from None
-        record = _receive(self._line, self._longest)
+        record = self._answer_to(request)
         if record is None:
+            self.lost += 1
             raise CandidateError("the program ended before it answered")
         self.calls += 1
         value = self._read(record)
         return self._apply_changes(value, _named(args, kwargs)) if self._in_place else value
+
+    def _answer_to(self, request: bytes) -> bytes | None:
+        try:
+            self._line.sendall(LENGTH.pack(len(request)) + request)
+        except OSError:
+            return None
+        return _receive(self._line, self._longest)
 
     @staticmethod
     def _apply_changes(answer: Any, arguments: dict[int | str, Any]) -> Any:
@@ -332,27 +351,50 @@ def _raised(kind: type[Exception], message: str) -> Exception:
 
 def _judge(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
     """Tests, with functions in them that ask the program in its own jail. No code of the program is here."""
-    tests = _Tests(header["longest"], in_place=header["in_place"])
-    stubs = {name: tests.stub(name) for name in header["entry_points"]}
-    _module("solution", "solution.py").__dict__.update(stubs)
+    tests, stubs = _tests(header, "solution")
     module = _module("__main__", "tests.py")
     module.__dict__.update(stubs)
     passed, detail = False, ""
     try:
         code = compile(source, "tests.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        _write_all(RESULTS, plain.encode((False, "", 0, f"the tests are no program: {_message(error)}")))
+        _tell(False, "", tests, f"the tests are no program: {_message(error)}")
         return
     try:
         exec(code, module.__dict__)
-        passed = True
+        passed = not tests.lost  # whatever the tests made of it
+        detail = "" if passed else "the program ended before it answered"
     except SystemExit:
         tests.unjudged = tests.unjudged or "the tests end themselves"
     except BaseException as error:
         detail = _describe(error)
         if not tests.calls and not isinstance(error, CandidateError | AssertionError):
             tests.unjudged = tests.unjudged or f"the tests fail by themselves: {detail}"
-    _write_all(RESULTS, plain.encode((passed, detail, tests.calls, tests.unjudged)))
+    _tell(passed, detail, tests, tests.unjudged)
+
+
+def _pytest(source: str, header: dict[str, Any], blobs: list[bytes]) -> None:
+    """As `_judge`, for a module of tests that pytest runs."""
+    from sandboxes import pytests  # the fork server has imported it, with all of pytest
+
+    tests, _ = _tests(header, header["module"])
+    passed, detail, unjudged, each = pytests.run(source, tests)
+    _tell(passed, detail, tests, unjudged, each)
+
+
+def _tests(header: dict[str, Any], module: str) -> tuple[_Tests, dict[str, Callable[..., Any]]]:
+    """A line to the program, and the functions that use it, which can be imported from a module."""
+    tests = _Tests(header["longest"], in_place=header["in_place"])
+    stubs = {name: tests.stub(name) for name in header["entry_points"]}
+    _module(module, f"{module}.py").__dict__.update(stubs)
+    return tests, stubs
+
+
+def _tell(
+    passed: bool, detail: str, tests: _Tests, unjudged: str | None, each: Sequence[tuple[str, str, str]] = ()
+) -> None:
+    """The verdict: see `pool.read_judged`."""
+    _write_all(RESULTS, plain.encode((passed, detail, tests.calls, unjudged, list(each))))
     _flush()
 
 
@@ -382,4 +424,5 @@ MODES: dict[str, Callable[[str, dict[str, Any], list[bytes]], None]] = {
     "calls": _calls,
     "serve": _serve,
     "judge": _judge,
+    "pytest": _pytest,
 }

@@ -18,7 +18,9 @@ from sandboxes.servers import Server, Spec, remove
 FIRST_USER = 1_600_000_000
 """Root gives each fork server's programs a user from here on, which no account has."""
 USERS = 512
-"""Fork servers of one broker, at most: two a slot. With 22 bits of process numbers, this fits a user's 32."""
+"""Fork servers of one broker, at most. With 22 bits of process numbers, this fits a user's 32."""
+ROLES = ("program", "tests", "pytest")
+"""What the fork servers of a slot are for; each is started when it is first asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Settings:
     modules: list[str]
     paths: list[str]
     """Folders of packages that programs may import from, beside the standard library."""
+    pytest: str
+    """The folder that pytest is in; empty where there is none."""
 
 
 @functools.cache
@@ -89,13 +93,16 @@ class Place:
         return Memory.CGROUP if self.parents is not None else Memory.WATCHED
 
     def server(self, settings: Settings, slot: int, role: str) -> Server:
-        place = slot * 2 + (role == "tests")
+        place = slot * len(ROLES) + ROLES.index(role)
+        modules, paths = settings.modules, settings.paths
+        if role == "pytest":
+            modules, paths = [*modules, "pytest"], [*paths, settings.pytest]
         group = self.parents.make(f"{self.name}-{place}") if self.parents is not None else None
         user = FIRST_USER + os.getpid() * USERS + place if os.geteuid() == 0 and settings.backend != "none" else None
         python, base = find_python(for_others=user is not None and settings.backend == "landlock")
-        readable = [base, *settings.paths]
+        readable = [base, *paths]
         folder = "" if settings.backend in {"zygote", "bubblewrap"} else f"{self._own_folder()}/{place}"
-        spec = Spec(settings.backend, folder, user, python, readable, settings.modules, settings.paths)
+        spec = Spec(settings.backend, folder, user, python, readable, modules, paths)
         server = Server(spec, group)
         self._made.append(server)
         return server

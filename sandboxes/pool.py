@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib.util
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sandboxes import bubblewrap, frames, plain, streams
@@ -28,6 +30,8 @@ from sandboxes.base import (
     Isolation,
     JudgedOutcome,
     JudgedResult,
+    JudgedTest,
+    JudgedTestOutcome,
     Language,
     Level,
     Limits,
@@ -38,7 +42,7 @@ from sandboxes.base import (
     SandboxError,
 )
 from sandboxes.child import LENGTH
-from sandboxes.places import USERS
+from sandboxes.places import ROLES, USERS
 from sandboxes.servers import ROOT
 
 LEVELS = {"zygote": Level.JAIL, "bubblewrap": Level.JAIL, "landlock": Level.FILTER, "none": Level.NONE}
@@ -51,7 +55,7 @@ MODULES = (
 out because what is loaded costs every run: `dataclasses` 300 pages of memory, 0.1 ms; `hashlib` half of it."""
 _START = "import sys; sys.path.insert(0, sys.argv.pop()); from sandboxes.broker import main; main()"
 _DEFAULT = Limits()
-MOST_SLOTS = USERS // 2
+MOST_SLOTS = USERS // len(ROLES)
 """Of one broker."""
 
 
@@ -111,6 +115,7 @@ class Pool:
                     "slots": self._options.count,
                     "modules": list(self._options.modules),
                     "paths": list(self._options.paths),
+                    "pytest": _folder_of_pytest(),
                 }
                 self._connection, hello = await _Connection.open(settings)
                 self._memory = Memory(hello["memory"])
@@ -138,10 +143,15 @@ class Pool:
         limits: Limits = _DEFAULT,
         *,
         in_place: bool = False,
+        pytest_module: str | None = None,
     ) -> JudgedResult:
         header, blobs = self._work(program, limits, function_of="judge")
         common = {"longest": limits.output_bytes, "in_place": in_place}
-        tests_header = {"files": [], "entry_points": list(entry_points)} | common
+        tests_header: dict[str, Any] = {"files": [], "entry_points": list(entry_points)} | common
+        if pytest_module is not None:
+            if not _folder_of_pytest():
+                raise SandboxError("pytest is not installed beside this program: pip install pytest")
+            tests_header["module"] = pytest_module
         request = {"do": "judge", "work": header | common, "tests": tests_header}
         (candidate, judge), (_, verdict) = await self._ask(request, [_text(tests), *blobs], limits)
         return read_judged(candidate, judge, verdict)
@@ -204,6 +214,13 @@ class Pool:
                 self._connection = None
 
 
+@functools.cache
+def _folder_of_pytest() -> str:
+    """Where programs' tests import it from; found without importing it. Empty where it is not installed."""
+    found = importlib.util.find_spec("pytest")
+    return str(Path(found.origin).resolve().parents[1]) if found is not None and found.origin else ""
+
+
 def _with_output(runs: list[dict[str, Any]], texts: list[bytes]) -> list[tuple[dict[str, Any], bytes, bytes]]:
     return list(zip(runs, texts[0::3], texts[1::3], strict=True))
 
@@ -257,12 +274,24 @@ def read_judged(candidate: RunResult, tests: RunResult, verdict: bytes) -> Judge
     if not tests.ok:
         return JudgedResult(JudgedOutcome.UNJUDGED, f"the tests ended by {tests.ending}", 0, candidate, tests)
     match _said(verdict):
-        case (bool(passed), str(detail), int(calls), None):
+        case (bool(passed), str(detail), int(calls), None, list(told)) if (each := _each(told)) is not None:
             outcome = JudgedOutcome.PASSED if passed else JudgedOutcome.FAILED
-            return JudgedResult(outcome, detail, calls, candidate, tests)
-        case (bool(), str(), int(calls), str(unjudged)):
-            return JudgedResult(JudgedOutcome.UNJUDGED, unjudged, calls, candidate, tests)
+            return JudgedResult(outcome, detail, calls, candidate, tests, each)
+        case (bool(), str(), int(calls), str(unjudged), list(told)) if (each := _each(told)) is not None:
+            return JudgedResult(JudgedOutcome.UNJUDGED, unjudged, calls, candidate, tests, each)
     return JudgedResult(JudgedOutcome.UNJUDGED, "the tests ended without a verdict", 0, candidate, tests)
+
+
+def _each(told: list[Any]) -> tuple[JudgedTest, ...] | None:
+    """None where it tells of something else than tests: they may write what they like."""
+    found = []
+    for one in told:
+        match one:
+            case (str(name), str(outcome), str(detail)) if outcome in set(JudgedTestOutcome):
+                found.append(JudgedTest(name, JudgedTestOutcome(outcome), detail))
+            case _:
+                return None
+    return tuple(found)
 
 
 def _said(verdict: bytes) -> Any:

@@ -184,6 +184,7 @@ class Remote:
         limits: Limits = _DEFAULT,
         *,
         in_place: bool = False,
+        pytest_module: str | None = None,
     ) -> JudgedResult:
         """Refused, as `call` is: a program could print the tests' verdict."""
         raise SandboxError(REFUSAL)

@@ -52,6 +52,7 @@ class Says:
     name = "says"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Anything goes."""

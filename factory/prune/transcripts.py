@@ -11,7 +11,7 @@ attempt of either.
 The rule of what is right: the answer PASSes, and the chain PASSes or no verifier of the problem judges chains. An
 UNKNOWN of either is neither right nor wrong and is never kept. Leaves are judged by the verdicts recorded in the tree;
 a text that pruning changed is judged again, and those are the verdicts that its transcript carries. To refine with a
-better verifier, `relabel` the tree first.
+better verifier, or with reviews that have come in, `relabel` the tree first.
 
 A transcript's text is verbatim what was in the tree, each span with its origin; with its removals put back at their
 offsets it is the whole completion again.
@@ -52,6 +52,8 @@ EARLIER_TURN = "earlier_turn"
 
 Judge = Callable[[Problem, Attempt], tuple[Verdict, ...]]
 """Every check of a problem on an attempt; never raises for trouble in a verifier."""
+Renew = Callable[[Problem, Attempt, Sequence[Verdict]], tuple[Verdict, ...]]
+"""The same, where verdicts on this text are recorded: those of today's versions are kept."""
 
 
 class Rejection(StrEnum):
@@ -88,14 +90,21 @@ def transcripts(
     return iter(()) if tree.error else _of_leaves(tree, variants, pruners, judge)
 
 
-def relabel(tree: Tree, judge: Judge) -> Tree:
-    """The same tree with every finished leaf judged anew."""
-    nodes = (_judged(tree, node, judge) if node.state is NodeState.FINISHED else node for node in tree.nodes)
+def relabel(tree: Tree, renew: Renew) -> Tree:
+    """The same tree with the verdicts of today's versions on every finished leaf.
+
+    A leaf that does not count and that nobody judged stays as it is: nothing hangs on it.
+    """
+    nodes = (_renewed(tree, node, renew) if _is_judged(node) else node for node in tree.nodes)
     return replace(tree, nodes=tuple(nodes))
 
 
-def _judged(tree: Tree, leaf: Node, judge: Judge) -> Node:
-    return replace(leaf, verdicts=judge(tree.problem, attempt_of(tree.path(leaf.id))))
+def _is_judged(node: Node) -> bool:
+    return node.state is NodeState.FINISHED and (node.counted or bool(node.verdicts))
+
+
+def _renewed(tree: Tree, leaf: Node, renew: Renew) -> Node:
+    return replace(leaf, verdicts=renew(tree.problem, attempt_of(tree.path(leaf.id)), leaf.verdicts))
 
 
 def _of_leaves(tree: Tree, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge) -> Iterator[Transcript]:

@@ -1,14 +1,17 @@
-"""What a tree search knows of its tree while it grows: which nodes are back, what is outstanding, the next id.
+"""What a tree search knows of its tree while it grows, and the loop that tree searches share.
 
-Bookkeeping only: it decides nothing. `ask` makes expansions with consecutive ids, `take` books what came back.
+`Growth` is bookkeeping and decides nothing: which nodes are back, what is outstanding, the next id. `grow` asks a
+`Strategy` about one piece after the other, so that what came back together is as if it had come one by one, and ends at
+k right leaves: what is outstanding then is cancelled, and what comes back after them does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from factory.search.base import Ending, Expansion, Grown
+from factory.search.base import Ending, Expansion, Grown, Search, Wants
 from factory.types import ROOT, Node, NodeState, Outcome, StopReason
 
 
@@ -32,6 +35,7 @@ class Growth:
         """That came back, in the order in which they did."""
         self.outstanding: dict[int, Expansion] = {}
         self._last_id = 0
+        self._right = 0
 
     def ask(self, parent: int, step: Step | None = None, count: int = 1) -> tuple[Expansion, ...]:
         """Continuations of a node: one step each, or without a step to the end of the turn."""
@@ -52,6 +56,7 @@ class Growth:
             del self.outstanding[one.expansion.id]
             if one.node is not None:
                 self.nodes[one.node.id] = one.node
+                self._right += is_right(one.node)
                 came.append(one.node)
         return came
 
@@ -63,9 +68,18 @@ class Growth:
             leaf = path[-1].parent
         return path[::-1]
 
+    def text(self, leaf: int) -> str:
+        """What has been said up to a node that is back."""
+        return "".join(node.text for node in self.path(leaf))
+
+    def drop(self, expansions: Iterable[Expansion]) -> None:
+        """Forget expansions that were made and not asked for after all; nothing may be asked for afterwards."""
+        for one in expansions:
+            del self.outstanding[one.id]
+
     def right(self) -> int:
         """Right leaves so far."""
-        return sum(map(is_right, self.nodes.values()))
+        return self._right
 
     def ending(self, counted: frozenset[int], stop_at: int | None) -> Ending:
         """Solved, if as many counted leaves are right as were asked for."""
@@ -83,6 +97,46 @@ class Growth:
     def _booked(self, expansion: Expansion) -> Expansion:
         self.outstanding[expansion.id] = expansion
         return expansion
+
+
+class Strategy(Protocol):
+    """What decides where a tree grows."""
+
+    growth: Growth
+
+    def start(self) -> Iterable[Expansion]:
+        """The first expansions."""
+        ...
+
+    def came(self, one: Grown) -> Iterable[Expansion]:
+        """What is to follow on a piece that `growth` has just booked. The search ends when nothing is outstanding."""
+        ...
+
+
+def grow(strategy: Strategy, stop_at: int | None) -> Search:
+    """Do what a strategy says, until `stop_at` leaves are right, or to its end."""
+    growth, expand = strategy.growth, tuple(strategy.start())
+    while growth.outstanding:
+        grown = yield Wants(expand)
+        expand = ()
+        for place, one in enumerate(grown):
+            growth.take([one])
+            if stop_at is not None and growth.right() >= stop_at:
+                growth.drop(expand)
+                counted = growth.leaves()
+                growth.take(grown[place + 1 :])
+                yield from _ended(growth)
+                return growth.ending(counted, stop_at)
+            expand += tuple(strategy.came(one))
+    return growth.ending(growth.leaves(), stop_at)
+
+
+def _ended(growth: Growth) -> Generator[Wants, tuple[Grown, ...], None]:
+    """Cancel what is outstanding, and wait for it."""
+    cancel = tuple(growth.outstanding)
+    while growth.outstanding:
+        growth.take((yield Wants(cancel=cancel)))
+        cancel = ()
 
 
 def is_right(node: Node | None) -> bool:

@@ -54,13 +54,12 @@ class JsonlSource:
         return refuse_empty(self._items(), self.name)
 
     def _items(self) -> Iterator[Problem | BadLine]:
-        for path in _expand(self.paths):
-            for number, line in _lines(path):
-                yield self._item(line, number, path)
+        for path, number, line in lines_of(self.paths):
+            yield self._item(line, number, path)
 
     def _item(self, line: bytes, number: int, path: str) -> Problem | BadLine:
         try:
-            return to_problem(parse_json(_text(line)), path, self.fields, self.checks)
+            return to_problem(parse_line(line), path, self.fields, self.checks)
         except RowError as error:
             return BadLine(ids.bytes_id(line), number, path, str(error))
 
@@ -97,6 +96,18 @@ def _check_arguments(paths: Sequence[str], fields: Fields | None) -> None:
     if isinstance(paths, str) or not paths:
         raise ConfigError("paths must be a list of at least one path")
     check_fields(fields)
+
+
+def lines_of(paths: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
+    """Lines that are not blank, of files or globs: the file, the number, the line. Raises SourceError."""
+    for path in _expand(paths):
+        for number, line in _lines(path):
+            yield path, number, line
+
+
+def parse_line(line: bytes) -> object:
+    """The JSON value of a line. Raises RowError."""
+    return parse_json(_text(line))
 
 
 def _expand(paths: Sequence[str]) -> list[str]:

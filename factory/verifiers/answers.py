@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 from factory.types import Attempt, Origin
 
@@ -17,6 +18,11 @@ BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 MAX_SHOWN = 1000
 """Characters of an answer that a verdict keeps."""
+MAX_ANSWER = 100_000
+"""Characters of an answer that are given to a problem's own checker, or to a model."""
+
+Extract = Literal["whole", "boxed", "last_line", "answer_tag"]
+"""What of a text is its answer: all that follows the thinking, or a part of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,22 @@ def last_tagged(text: str, tag: str) -> str | None:
     _, opened, after = text.rpartition(f"<{tag}>")
     inside, closed, _ = after.partition(f"</{tag}>")
     return inside if opened and closed else None
+
+
+def answer_in(text: str, extract: Extract) -> str | None:
+    """The answer without white space around it; None where there is none, or nothing but white space."""
+    after = after_thinking(text)
+    match extract:
+        case "boxed":
+            box = last_box(after)
+            found = box.content if box is not None else None
+        case "answer_tag":
+            found = last_tagged(after, "answer")
+        case "last_line":
+            found = last_line(after)
+        case _:
+            found = after
+    return found.strip() or None if found is not None else None
 
 
 def shown(text: str) -> str:

@@ -125,6 +125,7 @@ class ChoiceVerifier:
     name = "choice"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Raise ConfigError, naming the key, for parameters that are unknown or malformed."""

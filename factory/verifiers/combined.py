@@ -71,6 +71,7 @@ class CombinedVerifier:
 
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def __init__(self, name: str, combine: Combine, keys: Sequence[str], table: Callable[[], Verifiers]) -> None:
         """`keys`: the parameters that it has. `table`: all verifiers, this one included."""
@@ -92,6 +93,10 @@ class CombinedVerifier:
         outcome = self._combine(list(zip(weights, outcomes, strict=True)), combination.threshold)
         said = "; ".join(f"{one.verifier}: {one.outcome}: {one.evidence}" for part in found for one in part)
         return [Finding(Aspect.ANSWER, outcome, _extracted(found, outcome), said[:1000])]
+
+    def parts(self, params: Mapping[str, Any]) -> list[Check]:
+        """The checks that it puts, each once for every time that it stands there."""
+        return [Check(one.verifier, one.params) for one in self._read(params).checks]
 
     def as_attempt(self, reference: str) -> Attempt:
         """The reference as it stands: each part has a form of its own, and is tried with that."""

@@ -70,6 +70,7 @@ class CountdownVerifier:
     name = "countdown"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER, Aspect.CHAIN)
+    costly = False
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Raise ConfigError, naming the key, for parameters that are unknown or malformed."""

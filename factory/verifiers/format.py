@@ -73,6 +73,7 @@ class FormatVerifier:
     name = "format"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Raise ConfigError, naming the key, for parameters that are unknown, malformed or without effect."""

@@ -62,6 +62,7 @@ class Game24Verifier:
     name = "game24"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Raise ConfigError, naming the key, for parameters that are unknown or malformed."""

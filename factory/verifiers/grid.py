@@ -78,6 +78,7 @@ class GridVerifier:
     name = "grid"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Raise ConfigError, naming the key, for parameters that are unknown or malformed."""

@@ -59,9 +59,20 @@ class Jail:
         return self._wait(lambda sandbox: sandbox.call(program, function, calls, limits))
 
     def judge(
-        self, program: Program, tests: str, entry_points: Sequence[str], limits: Limits, *, in_place: bool = False
+        self,
+        program: Program,
+        tests: str,
+        entry_points: Sequence[str],
+        limits: Limits,
+        *,
+        in_place: bool = False,
+        pytest_module: str | None = None,
     ) -> JudgedResult:
-        return self._wait(lambda sandbox: sandbox.judge(program, tests, entry_points, limits, in_place=in_place))
+        return self._wait(
+            lambda sandbox: sandbox.judge(
+                program, tests, entry_points, limits, in_place=in_place, pytest_module=pytest_module
+            )
+        )
 
     def close(self) -> None:
         """End its processes and its thread. It starts anew where it is asked again."""

@@ -12,28 +12,25 @@ exception or a limit included, is the checker's trouble: UNKNOWN.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, TypeAdapter
 
 from factory.errors import VerifierError
 from factory.types import Aspect, Attempt, Origin, Outcome, Problem, Span
 from factory.verifiers import params as parameters
-from factory.verifiers.answers import MAX_SHOWN, after_thinking, is_reference, last_box, last_line, last_tagged
+from factory.verifiers.answers import MAX_ANSWER, MAX_SHOWN, Extract, answer_in, is_reference
 from factory.verifiers.base import Finding
 from factory.verifiers.jail import Jail, decided
 from factory.verifiers.params import Params
 from sandboxes.base import MIB, Call, Language, Limits, Program
-
-MAX_ANSWER = 100_000
-"""Characters of an answer that are given to a checker."""
 
 
 class Checker(Params):
     """The parameters of a check."""
 
     checker: str = Field(min_length=1)
-    extract: Literal["whole", "boxed", "last_line", "answer_tag"] = "whole"
+    extract: Extract = "whole"
     seconds: float = Field(default=5.0, gt=0)
     memory_mib: int = Field(default=512, ge=64)
 
@@ -48,6 +45,7 @@ class ProgramVerifier:
     name = "program"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def __init__(self, jails: Callable[[Language], Jail]) -> None:
         self._jails = jails
@@ -59,7 +57,7 @@ class ProgramVerifier:
     def judge(self, problem: Problem, params: Mapping[str, Any], attempt: Attempt) -> list[Finding]:
         """What the checker says of the answer."""
         check = parameters.read(self.name, CHECKER, params, KNOWN)
-        answer = attempt.text if is_reference(attempt) else _extracted(check, attempt.text)
+        answer = attempt.text if is_reference(attempt) else answer_in(attempt.text, check.extract)
         if answer is None:
             return [Finding(Aspect.ANSWER, Outcome.FAIL, None, f"no answer ({check.extract})")]
         if len(answer) > MAX_ANSWER:
@@ -89,18 +87,3 @@ class ProgramVerifier:
                 return right, f"the problem's checker: {why}"
         trouble = returned.error or f"{called.run.ending} {called.run.detail}".strip()
         raise VerifierError(f"the problem's checker did not decide: {trouble if returned.value is None else 'no bool'}")
-
-
-def _extracted(check: Checker, text: str) -> str | None:
-    after = after_thinking(text)
-    match check.extract:
-        case "boxed":
-            box = last_box(after)
-            found = box.content if box is not None else None
-        case "answer_tag":
-            found = last_tagged(after, "answer")
-        case "last_line":
-            found = last_line(after)
-        case _:
-            found = after
-    return found.strip() or None if found is not None else None

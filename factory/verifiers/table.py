@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from factory.verifiers.base import Verifier
 from factory.verifiers.choice import ChoiceVerifier
 from factory.verifiers.code.verifier import CodeVerifier, Jails
@@ -11,14 +13,22 @@ from factory.verifiers.exact import ExactVerifier
 from factory.verifiers.format import FormatVerifier
 from factory.verifiers.game24 import Game24Verifier
 from factory.verifiers.grid import GridVerifier
+from factory.verifiers.human import HumanVerifier, Reviews
+from factory.verifiers.judge import JudgeVerifier, Model
 from factory.verifiers.math.jailed import Algebra
 from factory.verifiers.math.verifier import MathVerifier
 from factory.verifiers.program import ProgramVerifier
 
 
-def builtin(jails: Jails, algebra: Algebra | None = None) -> dict[str, Verifier]:
+def builtin(
+    jails: Jails,
+    algebra: Algebra | None = None,
+    models: Mapping[str, Model] | None = None,
+    reviews: Reviews | None = None,
+) -> dict[str, Verifier]:
     """A fresh table; a pipeline may add its own. `jails`: where programs of a language are run; `algebra`: who is asked
-    what exact rules leave open, by default sympy in a sandbox of its own."""
+    what exact rules leave open, by default sympy in a sandbox of its own; `models`: who may judge, by the names of
+    their engines; `reviews`: what people said."""
     verifiers: tuple[Verifier, ...] = (
         ChoiceVerifier(),
         CodeVerifier(jails),
@@ -27,6 +37,8 @@ def builtin(jails: Jails, algebra: Algebra | None = None) -> dict[str, Verifier]
         FormatVerifier(),
         Game24Verifier(),
         GridVerifier(),
+        HumanVerifier(reviews or Reviews()),
+        JudgeVerifier(models or {}),
         MathVerifier(algebra),
         ProgramVerifier(jails),
     )

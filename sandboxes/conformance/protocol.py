@@ -405,6 +405,20 @@ JUDGE = [
         limits=replace(QUICK, cpu_seconds=0.3),
     ),
     _judged(
+        "an end that tests swallow",
+        "it has failed",
+        """
+        import os
+        def add(a, b): return a + b if a else os._exit(0)
+        """,
+        _FAILED,
+        """
+        assert add(1, 2) == 3
+        try: add(0, 0)
+        except Exception: pass
+        """,
+    ),
+    _judged(
         "a line that is cut",
         "it has failed",
         """
@@ -420,7 +434,7 @@ JUDGE = [
         "it has failed",
         """
         def add(a, b):
-            forge([5, True, '', [0, '1'], None], whole=True)
+            forge([5, True, '', [0, '1'], None, [4]], whole=True)
             os._exit(0)
         """,
         _FAILED,

@@ -16,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,13 +25,16 @@ from statistics import fmean
 from typing import Any
 
 from factory.config import Recipe, load_recipe
+from factory.engines.base import Engine
 from factory.rollout import Load, Rollout, Tools
-from factory.scorers.base import Scorer
+from factory.scorers.base import Score, Scorer
 from factory.search.base import SearchFactory
 from factory.search.growth import is_right
+from factory.sources.countdown import Instance, can_reach
 from factory.stats import Interval, bootstrap, paired_bootstrap, paired_ratio, pass_at_k
-from factory.types import ROOT, Problem, Tree
+from factory.types import ROOT, Node, Problem, Tree
 from pipelines import build
+from pipelines.teachers.countdown.language import replay
 
 FOLDER = Path(__file__).resolve().parents[2]
 RECIPE = FOLDER / "pipelines" / "demo.toml"
@@ -83,6 +88,13 @@ async def _started(group: asyncio.TaskGroup, problem: Problem, tools: Tools, ope
     return task
 
 
+def tools_of(recipe: Recipe) -> tuple[Engine, Tools]:
+    """What a worker of this recipe would have, in this process; its engine is not started."""
+    digests = build.model_digests(recipe)
+    names = build.model_names(recipe, digests)
+    return build.worker_tools(build.absolute(recipe), build.policy(recipe, digests["teacher"]), names)
+
+
 @contextlib.asynccontextmanager
 async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncIterator[Bench]:
     """The first `count` problems of a frozen split, and the bundled teacher as the demo has it.
@@ -94,7 +106,7 @@ async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncI
     table["source"] = {"kind": "countdown", "split": split, "count": count}
     table["engines"]["teacher"]["model"] = str(FOLDER / table["engines"]["teacher"]["model"])
     recipe = Recipe.model_validate(table)
-    engine, tools = build.worker_tools(build.absolute(recipe), build.policy(recipe, build.model_digest(recipe)))
+    engine, tools = tools_of(recipe)
     try:
         await engine.start()
         yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools)
@@ -147,18 +159,21 @@ def spent(tree: Tree) -> Spent:
         sequential_tokens=tree.cost.sequential_tokens,
         prompt_tokens=tree.cost.prompt_tokens,
         cached_tokens=tree.cost.cached_tokens or 0,
-        sharable_tokens=_sharable(tree, BLOCK),
+        sharable_tokens=sharable(tree, BLOCK),
         scoring_generated_tokens=tree.cost.scoring_generated_tokens,
         scoring_prompt_tokens=tree.cost.scoring_prompt_tokens,
         engine_seconds=tree.cost.engine_seconds,
     )
 
 
-def _sharable(tree: Tree, block: int) -> int:
-    """An engine computes at least the last token of a prompt, so whole blocks up to the token before can be shared."""
+def sharable(tree: Tree, block: int) -> int:
+    """Prompt tokens in whole blocks that an earlier request of a tree had read or written.
+
+    An engine computes at least the last token of a prompt, so blocks up to the token before it can be shared.
+    """
     written: dict[int, tuple[int, ...]] = {ROOT: ()}
     seen: set[tuple[int, ...]] = set()
-    sharable = 0
+    found = 0
     for node in tree.nodes:
         if node.token_ids is None:
             return 0
@@ -167,9 +182,9 @@ def _sharable(tree: Tree, block: int) -> int:
         if node.prompt_tokens:
             # What the problem's prompt says is the same in all of a tree; its length decides where blocks end.
             prompt = (-1,) * (node.prompt_tokens - len(before))
-            sharable += block * len(_blocks((prompt + before)[:-1], block) & seen)
+            found += block * len(_blocks((prompt + before)[:-1], block) & seen)
             seen |= _blocks(prompt + written[node.id], block)
-    return sharable
+    return found
 
 
 def _blocks(ids: tuple[int, ...], block: int) -> set[tuple[int, ...]]:
@@ -220,29 +235,41 @@ def against(a: Sequence[Spent], b: Sequence[Spent]) -> dict[str, Any]:
     }
 
 
-def at_equal_tokens(a: Sequence[Spent], independent: Sequence[Spent]) -> dict[str, Any]:
-    """Paired: coverage of `a` minus that of so many independent attempts as cost the same, over all problems.
+def at_equal_tokens(a: Sequence[Spent], independent: Sequence[Spent], *, stopping: bool) -> dict[str, Any]:
+    """Paired: coverage of `a` minus that of independent attempts that cost the same, over all problems together.
 
-    `independent`: best of n without a stop, with more tokens than `a`. The number of attempts is one for all problems,
-    and between two whole numbers coverage is interpolated, as if each problem drew which of them it gets.
+    `independent`: best of n without a stop. `stopping`: the attempts are made one by one, up to the first right one,
+    as a search with `stop_at = 1` may; else all of them are. How many attempts, at most, is one number for all
+    problems; between two whole ones every problem gets the upper with the chance that the fraction says. Raises
+    ValueError where `a` cost more than all of them.
     """
     _same_problems(a, independent)
-    each = sum(one.tokens for one in independent) / sum(len(one.leaves) for one in independent)
-    attempts = sum(one.tokens for one in a) / len(a) / each
-    theirs = [_coverage(one, attempts) for one in independent]
+    budget = fmean(one.tokens for one in a)
+    most = min(len(one.leaves) for one in independent)
+    costs = [fmean(cost_of(one, n, stopping) for one in independent) for n in range(most + 1)]
+    if budget > costs[-1]:
+        raise ValueError(f"{budget:,.0f} tokens a problem, and {most} attempts cost {costs[-1]:,.0f}")
+    n = max(n for n in range(most) if costs[n] <= budget)
+    upper = (budget - costs[n]) / (costs[n + 1] - costs[n])
+    theirs = [(1 - upper) * chance_in(one, n) + upper * chance_in(one, n + 1) for one in independent]
     difference = paired_bootstrap([float(one.solved) for one in a], theirs)
-    return {"attempts": attempts, "independent": fmean(theirs), "coverage": _shown(difference)}
+    return {"attempts": round(n + upper, 2), "independent": round(fmean(theirs), 4), "coverage": _shown(difference)}
 
 
-def _coverage(one: Spent, attempts: float) -> float:
-    """The chance that so many of a problem's attempts, not always a whole number, hold a right one."""
-    n, right = len(one.leaves), sum(right for _, right in one.leaves)
-    whole = int(attempts)
-    if attempts > n:
-        raise ValueError(f"{attempts:.1f} attempts are asked for, {n} were made")
-    low = pass_at_k(n, right, whole) if whole else 0.0
-    high = pass_at_k(n, right, min(n, whole + 1))
-    return low + (attempts - whole) * (high - low)
+def chance_in(one: Spent, n: int) -> float:
+    """That `n` of a problem's attempts hold a right one."""
+    return pass_at_k(len(one.leaves), sum(right for _, right in one.leaves), n) if n else 0.0
+
+
+def cost_of(one: Spent, n: int, stopping: bool) -> float:
+    """What `n` of a problem's attempts cost on average, over every order in which they might have come."""
+    if not stopping:
+        return n * fmean(tokens for tokens, _ in one.leaves)
+    right = [tokens for tokens, is_right in one.leaves if is_right]
+    wrong = [tokens for tokens, is_right in one.leaves if not is_right]
+    made = sum(1 - chance_in(one, before) for before in range(n))
+    found = chance_in(one, n)
+    return found * (fmean(right) if right else 0.0) + (made - found) * (fmean(wrong) if wrong else 0.0)
 
 
 def _same_problems(a: Sequence[Spent], b: Sequence[Spent]) -> None:
@@ -273,3 +300,43 @@ def load(path: Path) -> dict[str, list[Spent]]:
 
 def _loaded(one: dict[str, Any]) -> Spent:
     return Spent(**{**one, "leaves": tuple((tokens, right) for tokens, right in one["leaves"])})
+
+
+# --- scorers that say how much a strategy owes to its scorer
+
+
+class Shuffled:
+    """The ablated twin of a scorer: its scores and its cost, at the wrong nodes.
+
+    Each score is drawn, by a seeded generator, from those that the scorer gave so far at the same depth, over all
+    problems: the distribution stays, what is said of a node goes.
+    """
+
+    def __init__(self, inner: Scorer, seed: int = 0) -> None:
+        self.name = f"shuffled {inner.name}"
+        self._inner = inner
+        self._random = random.Random(seed)
+        self._seen: defaultdict[int, list[float | None]] = defaultdict(list)
+
+    async def score(self, problem: Problem, path: Sequence[Node]) -> Score:
+        score = await self._inner.score(problem, path)
+        seen = self._seen[len(path)]
+        seen.append(score.value)
+        return replace(score, value=self._random.choice(seen))
+
+
+class Solver:
+    """The ceiling of all scorers of Countdown: whether the target is within reach of the state that a path leads to.
+
+    0 where it is not, where the chain has a fault, and where it has given up; else the more the fewer numbers are left.
+    """
+
+    name = "solver"
+
+    async def score(self, problem: Problem, path: Sequence[Node]) -> Score:
+        instance = Instance(tuple(problem.metadata["numbers"]), problem.metadata["target"])
+        found = replay(instance, "".join(node.text for node in path))
+        if found.fault or not can_reach(found.states[-1], instance.target):
+            return Score(0.0)
+        left = len(found.states[-1])
+        return Score(0.0 if found.closed and left > 1 else 1.0 / left)

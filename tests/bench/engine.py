@@ -95,7 +95,7 @@ def _generate(recipe: Recipe, answer: Connection) -> None:
 
 
 def _prompts(recipe: Recipe, build: Any) -> list[list[int]]:
-    renderer = build.renderer(recipe)
+    renderer = build.renderer(recipe.teacher, recipe.prompt)
     rendered = [renderer.render(problem.messages).token_ids for problem in build.source(recipe)]
     return [list(ids) for ids in rendered for _ in range(attempts(recipe))]
 

@@ -56,6 +56,7 @@ from factory.store import Store
 from factory.types import Aspect, Check, Outcome, Problem
 from factory.worker import Assignment, Identity, Limits, Report, Worker
 from pipelines import build
+from tests.bench._searching import tools_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "pipelines" / "demo.toml"
@@ -300,8 +301,7 @@ def summary(compared: Sequence[Compared]) -> dict[str, Any]:
 
 async def run_all(recipe: Recipe, rounds: int) -> list[Measured]:
     """Without, light, without, heavy, ..., without; after one of each that does not count."""
-    policy = build.policy(recipe, build.model_digest(recipe))
-    engine, tools = build.worker_tools(build.absolute(recipe), policy)
+    engine, tools = tools_of(recipe)
     problems = [item for item in build.source(recipe) if isinstance(item, Problem)]
     await engine.start()
     try:

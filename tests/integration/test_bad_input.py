@@ -174,6 +174,26 @@ def test_a_bad_line_after_the_first_thousand_is_an_error_of_one_row(tmp_path: Pa
 # --- engines and machines
 
 
+TREE = '[search]\nkind = "beam"\nvalue = "rollouts"\n'
+VLLM = '[engines.teacher]\nkind = "vllm"\nmodel = "pipelines/teachers/countdown"\nargs = { max_model_len = 512 }\n'
+CHAT = '[engines.teacher]\nkind = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprotocol = "chat"\n'
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "parts"),
+    [
+        (VLLM, 'search.step_stop=["Step"]', ("search.step_stop", "cannot spell 'Step'")),
+        (VLLM, "sampling.max_tokens=512", ("sampling.max_tokens", "512")),
+        (CHAT, "search.width=2", ("search.kind", "'beam'", "the engine takes none")),
+        (VLLM, "search.width=0", ("search.width",)),
+    ],
+)
+def test_a_search_that_the_engine_cannot_do(tmp_path: Path, recipe: str, option: str, parts: tuple[str, ...]) -> None:
+    written = write(tmp_path, COUNTDOWN + recipe + TREE)
+    refused(run(written, tmp_path / "out", "--set", option), *parts)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -337,7 +357,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         ("sampling.temperature=0.7", "sampling.temperature: stored 1.0, now 0.7"),
         ("search.n=5", "search.n: stored 2, now 5"),
         ("source.seed=8", "source.seed: stored 7, now 8"),
-        ("engines.teacher.args={solve_rate = 0.1}", "model_digest: stored"),
+        ("engines.teacher.args={solve_rate = 0.1}", "model_digests.teacher: stored"),
         ("prompt.system=Be brief.", "prompt.system: stored '', now 'Be brief.'"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from factory.errors import ConfigError
 from factory.types import Attempt, Check, Origin, Outcome, Problem, Span, Verdict
-from factory.verifiers.base import verdicts
+from factory.verifiers.base import validate_problem, verdicts
 from factory.verifiers.code.verifier import CodeVerifier
 from factory.verifiers.jail import Jail
 from sandboxes.base import Language, Limits, Program, RunResult
@@ -30,6 +30,21 @@ DOUBLE = {
 }
 SUM = {"kind": "stdio", "cases": [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "5 6\n", "stdout": "11"}]}
 TESTS = {"kind": "tests", "entry_points": ["f"]}
+PYTEST = {"kind": "pytest", "entry_points": ["f"]}
+DOUBLED = """
+import pytest
+from solution import f
+
+@pytest.mark.parametrize(("n", "double"), [(1, 2), (21, 42), ("a", "aa")])
+def test_double(n, double):
+    assert f(n) == double
+
+@pytest.mark.skip(reason="not today")
+def test_skipped(): pass
+
+@pytest.mark.xfail(reason="some day")
+def test_sets(): assert f({1}) == {1}
+"""
 SORTED = "a = [2, 1]\nf(a)\nassert a == [1, 2]"
 READ = "a, b = map(int, input().split())\n"
 
@@ -74,6 +89,22 @@ def judged(verifier: CodeVerifier, params: Mapping[str, Any], source: str) -> Ve
         (TESTS | {"tests": ["1 / 0"]}, "def f(n): return n", UNKNOWN, "ZeroDivisionError"),
         (TESTS | {"tests": [SORTED], "in_place": True}, "def f(a): a.sort()", PASS, "1 of 1"),
         (TESTS | {"tests": [SORTED]}, "def f(a): a.sort()", FAIL, "AssertionError"),
+        (PYTEST | {"tests": DOUBLED}, "def f(n): return n * 2", PASS, "3 of 3 tests pass (111sx); by pytest"),
+        (PYTEST | {"tests": DOUBLED}, "def f(n): return n + 21", FAIL, "test 1: test_double[1-2]: assert 22 == 2"),
+        (PYTEST | {"tests": DOUBLED}, "def g(n): return n * 2", FAIL, "NameError: name 'f' is not defined"),
+        (PYTEST | {"tests": DOUBLED, "seconds": 1.0}, "def f(n):\n    while True: pass", FAIL, "(cpu_limit"),
+        (
+            PYTEST | {"tests": "import solution\nX = solution.f(1)[0]\ndef test_x(): pass"},
+            "def f(n): pass",
+            FAIL,
+            "Type",
+        ),
+        (PYTEST | {"tests": "from solution import g\ndef test_g(): g()"}, "def g(): pass", UNKNOWN, "ImportError"),
+        (PYTEST | {"tests": DOUBLED + "def test_own(): 1 / 0"}, "def f(n): return n * 2", UNKNOWN, "ZeroDivision"),
+        (PYTEST | {"tests": DOUBLED + "def test_own(): 1 / 0"}, "def f(n): return n", FAIL, "(000sx?)"),
+        (PYTEST | {"tests": "def test_it(): pass"}, "def f(n): return n", UNKNOWN, "passes with a call"),
+        (PYTEST | {"tests": "x = 1"}, "def f(n): return n", UNKNOWN, "no tests collected"),
+        (PYTEST | {"tests": "def test_it(:"}, "def f(n): return n", UNKNOWN, "SyntaxError"),
     ],
 )
 def test_a_program_gets_the_verdict_it_deserves(
@@ -117,6 +148,9 @@ def test_values_are_compared_as_the_check_says(
         ({"kind": "calls", "function": "f", "cases": [{"args": [object()], "expected": 1}]}, "no plain data"),
         ({"kind": "stdio", "cases": [{"stdin": "", "stdout": ""}], "language": "cobol"}, "language"),
         ({"kind": "appended", "tests": "", "language": "cpp"}, "weak"),
+        (PYTEST | {"tests": ""}, "tests"),
+        (PYTEST | {"tests": DOUBLED, "module": "a.b"}, "module"),
+        (PYTEST | {"tests": DOUBLED, "module": "json"}, "json is a module that tests need"),
     ],
 )
 def test_a_check_that_cannot_work_is_refused_in_a_line(
@@ -125,6 +159,26 @@ def test_a_check_that_cannot_work_is_refused_in_a_line(
     with pytest.raises(ConfigError, match=message) as refused:
         verifier.validate(params)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("tests", "refused"),
+    [
+        (DOUBLED, None),
+        ("from solution import f\ndef test_f(): assert not f(0)", "vacuous"),
+        ("from solution import f\ndef test_f(): assert f(0) == 1", "does not pass"),
+    ],
+)
+def test_a_check_by_pytest_is_tried_on_its_reference_and_on_a_stub(
+    verifier: CodeVerifier, tests: str, refused: str | None
+) -> None:
+    check = Check("code", PYTEST | {"tests": tests})
+    problem = Problem("id", (), "def f(n): return n * 2", (check,), "test")
+    if refused is None:
+        validate_problem({"code": verifier}, problem)
+    else:
+        with pytest.raises(ConfigError, match=refused):
+            validate_problem({"code": verifier}, problem)
 
 
 def test_trouble_of_the_sandbox_is_unknown() -> None:

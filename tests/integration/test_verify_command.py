@@ -23,12 +23,12 @@ from factory.verifiers.code.verifier import CodeVerifier
 from factory.verifiers.jail import Jail
 from pipelines import build
 from pipelines.validate import validate
-from pipelines.verify import verify, verify_file
+from pipelines.verify import plain_table, verify, verify_file
 from sandboxes.base import Language
 from sandboxes.processes import children
 from tests.killing import FACTORY, until
 
-SANDBOX = SandboxConfig()
+TABLE = build.verifiers(SandboxConfig())
 DOUBLES = {"kind": "calls", "function": "f", "seconds": 0.3, "cases": [{"args": [2], "expected": 4}]}
 CODE = Check("code", DOUBLES)
 HANGS = "def f(n):\n    while True: pass"
@@ -42,7 +42,7 @@ def _jails() -> Iterator[None]:
 
 def told(lines: list[str], check: Check = CODE) -> list[dict[str, Any]]:
     out = io.StringIO()
-    counts = verify(lines, out, (check,), SANDBOX)
+    counts = verify(lines, out, (check,), TABLE)
     found = [json.loads(line) for line in out.getvalue().splitlines()]
     assert counts.lines == len(found)
     assert counts.passed + counts.failed + counts.unknown == len(found)
@@ -101,17 +101,17 @@ def test_a_file_is_read_and_written_and_the_exit_status_tells_of_bad_lines(tmp_p
     file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     file.write_text(f"{line('def f(n): return 2 * n')}\n")
     check = f"code:{json.dumps(DOUBLES)}"
-    assert verify_file(str(file), str(out), check, "auto", unsafe=False) == 0
+    assert verify_file(str(file), str(out), check, TABLE) == 0
     assert json.loads(out.read_text())["outcome"] == "pass"
     file.write_text("{\n")
-    assert verify_file(str(file), str(out), check, "auto", unsafe=False) == 1
+    assert verify_file(str(file), str(out), check, TABLE) == 1
     for wrong, why in (("code:{", "JSON"), ("code:[]", "object"), ("code", "kind"), ("nobody", "nobody")):
         with pytest.raises(ConfigError, match=why):
-            verify_file(str(file), str(out), wrong, "auto", unsafe=False)
+            verify_file(str(file), str(out), wrong, TABLE)
     with pytest.raises(ConfigError, match="there are auto, zygote"):
-        verify_file(str(file), str(out), check, "firejail", unsafe=False)
+        plain_table("firejail", unsafe=False)
     with pytest.raises(SourceError, match="No such file"):
-        verify_file(str(tmp_path / "none"), str(out), check, "auto", unsafe=False)
+        verify_file(str(tmp_path / "none"), str(out), check, TABLE)
 
 
 def test_the_command_reads_standard_input_and_leaves_nothing_behind() -> None:

@@ -24,6 +24,7 @@ from factory.types import (
     StopReason,
     Tree,
 )
+from factory.verifiers.base import verdicts
 from factory.worker import entry_of
 from pipelines import build
 from pipelines.folder import owned, store_config
@@ -103,9 +104,10 @@ def searched(asked: Problem, nodes: Iterable[Node]) -> Tree:
 
 def _attempt(asked: Problem, id: int, text: str, counts: bool, cached: int | None) -> Node:
     finished = text != CUT
-    verdicts = build.judge(SandboxConfig())(asked, Attempt((Span(text, Origin.SAMPLED),))) if finished else ()
+    attempt = Attempt((Span(text, Origin.SAMPLED),))
+    found = verdicts(build.verifiers(SandboxConfig()), asked, attempt) if finished else ()
     state = NodeState.FINISHED if finished else NodeState.TRUNCATED
-    return step(id, 0, text, state=state, verdicts=verdicts, counted=counts, cached_tokens=cached)
+    return step(id, 0, text, state=state, verdicts=found, counted=counts, cached_tokens=cached)
 
 
 def _tree(asked: Problem, nodes: tuple[Node, ...], stop: StopReason, error: str | None) -> Tree:
@@ -139,7 +141,7 @@ def write_run(
             "search": search or {"kind": "best_of_n", "n": 8, "stop_at": stop_at},
         }
     )
-    config = resolved(recipe, "0" * 64)
+    config = resolved(recipe, {"teacher": "0" * 64})
     store = Store(str(folder))
     with owned(store) as lease:
         store_config(store, config)
@@ -151,5 +153,5 @@ def write_run(
             assert written is not None
             commit(store, lease, written, config_digest=identity_digest(config))
         if refined:
-            refine(store, lease, recipe.prune, config)
+            refine(store, lease, recipe, config)
     return store.url

@@ -125,7 +125,7 @@ def test_a_card_says_what_it_is_of(tmp_path: Path) -> None:
     assert "`big|teacher`" in text
     assert "| problems | 4 |" in text
     assert "| rejected: wrong_answer | 2 |" in text
-    for part in ("temperature: 0.7", "model_digest: served:big", "kind: best_of_n"):
+    for part in ("temperature: 0.7", "model_digest: served:big", "judge: strict", "kind: best_of_n"):
         assert part in text
     for schema in (TRANSCRIPTS, REJECTED, ROLLOUTS):
         for name, description in describe(schema).items():

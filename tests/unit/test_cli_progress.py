@@ -107,6 +107,8 @@ def test_it_is_as_high_at_the_largest_scale() -> None:
         10**6,
         big,
         10**12,
+        1.0,
+        1.0,
         1000,
         9,
         1.0,

@@ -40,6 +40,10 @@ def table(**sections: Any) -> dict[str, Any]:
     return copy.deepcopy(MINIMAL) | copy.deepcopy(sections)
 
 
+def tree(kind: str, **keys: Any) -> dict[str, Any]:
+    return {"kind": kind, "value": "rollouts"} | keys
+
+
 def teacher(engine: Mapping[str, Any]) -> dict[str, Any]:
     return {"teacher": dict(engine)}
 
@@ -90,7 +94,15 @@ def test_every_default() -> None:
         "search": {"kind": "best_of_n", "n": 16, "wave": None, "stop_at": None},
         "scorer": None,
         "prune": {"variants": ["full", "pruned"]},
-        "budget": {"tokens": None, "seconds": None},
+        "budget": {
+            "tokens": None,
+            "engine_seconds": None,
+            "seconds": None,
+            "money": None,
+            "token_price": 0.0,
+            "hour_price": 0.0,
+            "problem": {"tokens": None, "engine_seconds": None, "seconds": None},
+        },
         "sandbox": {
             "backend": "auto",
             "unsafe": False,
@@ -100,6 +112,7 @@ def test_every_default() -> None:
             "modules": [],
             "paths": [],
         },
+        "human": {"reviews": []},
         "run": {
             "address": None,
             "workers": None,
@@ -154,10 +167,10 @@ def test_what_is_resolved_parses_to_itself() -> None:
     """A worker is sent the resolved recipe, and a resume reads it from JSON."""
     for engine, source in ((VLLM, FILES), (SERVER, DATASET), (MINIMAL["engines"]["teacher"], MINIMAL["source"])):
         recipe = parsed(engines=teacher(engine), source=source, sampling={"temperature": 0, "extra": {"x": [1, None]}})
-        stored = json.loads(json.dumps(resolved(recipe, "abc")))
+        stored = json.loads(json.dumps(resolved(recipe, {"teacher": "abc"})))
         again = Recipe.model_validate(stored["recipe"])
         assert again == recipe
-        assert identity_digest(resolved(again, "abc")) == identity_digest(stored)
+        assert identity_digest(resolved(again, {"teacher": "abc"})) == identity_digest(stored)
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -185,6 +198,7 @@ def test_a_recipe_cannot_be_changed() -> None:
         (table(search={"kind": "best_of_n", "stopat": 2}), "search.stopat", "stop_at"),
         (table(prune={"variant": ["full"]}), "prune.variant", "variants"),
         (table(budget={"token": 3}), "budget.token", "tokens"),
+        (table(budget={"problem": {"token": 3}}), "budget.problem.token", "tokens"),
         (table(run={"worker": 3}), "run.worker", "workers"),
     ],
 )
@@ -210,7 +224,7 @@ def test_a_key_that_is_named_like_a_kind_is_called_by_its_own_name(raw: dict[str
 
 
 def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
-    assert "there are: tokens, seconds" in complaint(table(budget={"xyzzy": 1}))
+    assert "there are: tokens, engine_seconds, seconds" in complaint(table(budget={"xyzzy": 1}))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +245,6 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(source={**FILES, "checks": [{"params": {}}]}), "source.checks.0.verifier"),
         (table(engines=[]), "engines"),
         (table(engines={}), "[engines.teacher]"),
-        (table(engines={"teacher": VLLM, "judge": VLLM}), "[engines.teacher]"),
         (table(engines={"techer": VLLM}), "[engines.teacher]"),
         (table(engines={"teacher": 3}), "engines.teacher"),
         (table(engines=teacher({"kind": "llama"})), "engines.teacher"),
@@ -256,9 +269,28 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(search={"kind": "best_of_n", "n": 4, "wave": 5}), "wave = 5 is more than n = 4"),
         (table(search={"kind": "best_of_n", "n": 4, "stop_at": 5}), "stop_at = 5 is more than n = 4"),
         (table(search={"kind": "nothing"}), "search: Input tag 'nothing'"),
+        (table(budget={"money": 3.0}), "budget: money needs a token_price or an hour_price"),
+        (table(budget={"problem": {"seconds": 0.0}}), "budget.problem.seconds"),
         (table(search={"kind": "mcts"}), "mcts with value = 'score' needs a [scorer]"),
         (table(search={"kind": "beam", "value": "rollouts", "step_stop": []}), "search: step_stop: a step must end"),
         (table(search={"kind": "beam", "value": "rollouts", "widht": 1}), "search.widht; did you mean width?"),
+        (table(search=tree("beam", width=0)), "search.width"),
+        (table(search=tree("dvts", branch=0)), "search.branch"),
+        (table(search=tree("beam", max_steps=0)), "search.max_steps"),
+        (table(search=tree("dvts", stop_at=0)), "search.stop_at"),
+        (table(search=tree("beam", step_stop=["\n", ""])), "step_stop: an empty text ends nothing"),
+        (table(search=tree("beam", step_tokens=0)), "search.step_tokens"),
+        (table(search=tree("dvts", rollouts=0)), "search.rollouts"),
+        (table(search=tree("beam", value="score", rollouts=2)), "rollouts does nothing with value = 'score'"),
+        (table(search=tree("beam", aggregate="sum")), "search.aggregate"),
+        (table(search=tree("mcts", expansions=4)), "expansions = 4: the last 8 go to the end"),
+        (table(search=tree("mcts", expansions=9, rollouts=9)), "expansions = 9: the last 9 go to the end"),
+        (table(search=tree("mcts", parallel=0)), "search.parallel"),
+        (table(search=tree("mcts", widening=0.0)), "search.widening"),
+        (table(search=tree("mcts", widening_power=1.5)), "search.widening_power"),
+        (table(search=tree("mcts", exploration=-1.0)), "search.exploration"),
+        (table(search=tree("mcts", prior="logprob")), "search.prior: 'logprob' needs sampling.logprobs = true"),
+        (table(search=tree("beam", value="rollouts"), scorer={"kind": "logprob"}), "'beam' asks for no scores"),
         (table(search={"kind": "ladder", "rungs": []}), "search.rungs"),
         (
             table(search={"kind": "ladder", "rungs": [{"kind": "best_of_n"}, {"kind": "best_of_n", "stop_at": 2}]}),
@@ -429,7 +461,7 @@ def test_an_override_inside_what_is_no_table(one: str) -> None:
         ("prompt.system=\udcff", "prompt.system"),
         ("prune.variants=full", "prune.variants"),
         ("engines.teacher=3", "engines.teacher"),
-        ("engines.judge.kind=scripted", "[engines.teacher]"),
+        ("human.review=r.jsonl", "did you mean reviews?"),
     ],
 )
 def test_an_override_is_checked_like_the_recipe(one: str, part: str) -> None:
@@ -448,7 +480,7 @@ def test_overrides_of_a_file(tmp_path: Path) -> None:
 
 
 def stored(*overrides: str, base: Mapping[str, Any] = MINIMAL, weights: str = "w") -> dict[str, Any]:
-    return resolved(override(base, overrides), weights)
+    return resolved(override(base, overrides), {"teacher": weights})
 
 
 FREE = [
@@ -463,6 +495,7 @@ FREE = [
     "run.placement_seconds=1.0",
     "run.flush_rows=1",
     "run.flush_seconds=1.0",
+    'human.reviews=["r.jsonl"]',
 ]
 
 
@@ -526,7 +559,7 @@ def test_what_may_not_differ_is_named(base: dict[str, Any], one: str, key: str) 
 
 
 def test_other_weights_are_another_run() -> None:
-    assert differences(stored(weights="a"), stored(weights="b")) == ["model_digest: stored 'a', now 'b'"]
+    assert differences(stored(weights="a"), stored(weights="b")) == ["model_digests.teacher: stored 'a', now 'b'"]
 
 
 def test_a_difference_tells_both_values() -> None:
@@ -536,6 +569,6 @@ def test_a_difference_tells_both_values() -> None:
 def test_no_part_of_a_recipe_is_left_out_of_the_identity_but_the_free_ones() -> None:
     """Every leaf of the resolved config is free by name or makes the run what it is."""
     sections = {key.split(".")[0] for key in identity(stored())}
-    assert sections == {"source", "prompt", "engines", "sampling", "search", "scorer", "model_digest"}
+    assert sections == {"source", "prompt", "engines", "sampling", "search", "scorer", "model_digests"}
     assert "source.count" not in identity(stored())
     assert identity(stored())["engines.teacher.args"] == {}

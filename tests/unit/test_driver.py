@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import pytest
 
 import factory.driver
+from factory.budget import Budget
 from factory.dispatch import BadItem, Dispatch
-from factory.driver import Budget, Driver, Ended, Handle, Settings, WorkerLost
+from factory.driver import Driver, Ended, Handle, Settings, WorkerLost
 from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine
 from factory.errors import ConfigError, EngineDead, LeaseLost, StorageError
@@ -86,9 +87,9 @@ class Machine(Handle):
         self._plant.given.update(assignment.problem.id for assignment in assignments)
         await self._call("submit", submitting())
 
-    async def poll(self, seconds: float, hungry: bool) -> Report:
+    async def poll(self, seconds: float, hungry: bool, tokens: int | None) -> Report:
         self._plant.polls += 1
-        return await self._call("poll", self._running.poll(seconds, hungry))
+        return await self._call("poll", self._running.poll(seconds, hungry, tokens))
 
     async def stop(self) -> Report:
         return await self._call("stop", self._running.stop())
@@ -617,6 +618,31 @@ async def test_a_cap_on_tokens_ends_the_run_and_a_higher_one_resumes_it(plant: P
     paid_again = {(problem(number).id, node) for number, node in second.asked() + third.asked()}
     assert not have & paid_again
     assert third.tokens_on_disk() == sum(one.tokens_paid() for one in (plant, second, third))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_a_cap_on_tokens_is_overrun_by_what_was_in_flight_only(workers: int, plant: Plant) -> None:
+    """An answer costs 3 tokens, and a worker has 4 of them in flight; one of the workers is slow."""
+    plant.script = lambda prompt, _: Reply("no", turns=0 if number_of(prompt) % 3 else 30)
+    assert await plant.run(problems(200), workers=workers, budget=Budget(tokens=300)) is Ended.CAPPED
+    assert 300 <= plant.tokens_paid() < 300 + workers * 4 * 3
+    assert plant.tokens_on_disk() == plant.tokens_paid()
+
+
+async def test_a_cap_on_money_counts_tokens_and_hours(plant: Plant) -> None:
+    plant.script = lambda _, __: Reply("no", turns=3)
+    budget = Budget(money=3.0, token_price=10_000.0)  # 300 tokens
+    assert await plant.run(problems(200), budget=budget) is Ended.CAPPED
+    assert 300 <= plant.tokens_paid() < 300 + 4 * 3
+
+
+async def test_a_cap_on_the_engines_time(plant: Plant) -> None:
+    plant.script = lambda _, __: Reply("no", turns=3)
+    driver = plant.driver(problems(2000), budget=Budget(engine_seconds=0.05))
+    assert await drive(driver) is Ended.CAPPED
+    assert driver.progress.busy >= 0.05
+    assert len(plant.trees()) < 2000
+    assert plant.tokens_on_disk() == plant.tokens_paid() > 0
 
 
 async def test_a_cap_that_is_reached_already_pays_for_nothing(plant: Plant) -> None:

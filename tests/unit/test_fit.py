@@ -180,10 +180,21 @@ def test_the_tokenizer_of_a_local_model_is_looked_at_before_anything_starts() ->
         build.check_search(recipe(beam(step_stop=["maybe"])))
 
 
+@pytest.mark.parametrize(("most", "fits"), [(501, True), (502, False)])
+def test_the_first_prompt_and_a_turn_must_fit_into_the_context(most: int, fits: bool) -> None:
+    """The prompt of four numbers has 11 tokens, of 512."""
+    changed = recipe(beam(step_stop=["\n"]), sampling={"max_tokens": most})
+    if fits:
+        build.check_search(changed)
+        return
+    with pytest.raises(ConfigError, match=r"^sampling\.max_tokens: 502 tokens behind a prompt of 11 or more"):
+        build.check_search(changed)
+
+
 def test_a_hub_names_tokenizer_is_the_workers_to_look_at() -> None:
     """Nothing is loaded here; a worker refuses it before it has an engine to start."""
     engines = {"teacher": {"kind": "vllm", "model": "owner/name", "args": {"tokenizer": TEACHER}}}
     changed = recipe(beam(step_stop=["maybe"]), engines=engines)
     build.check_search(changed)
     with pytest.raises(ConfigError, match=r"^search\.step_stop"):
-        build.worker_tools(changed.model_dump(mode="json"), build.policy(changed, "digest"))
+        build.worker_tools(changed.model_dump(mode="json"), build.policy(changed, "digest"), {})

@@ -1,5 +1,6 @@
 """From trees to transcripts: what is cut, what is rejected and why, and what a transcript carries."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -360,11 +361,11 @@ def test_a_pruner_sees_the_last_turn_only() -> None:
 def test_relabelling_judges_the_last_turn() -> None:
     seen: list[str] = []
 
-    def judge(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+    def renew(problem: Problem, attempt: Attempt, recorded: Sequence[Verdict]) -> tuple[Verdict, ...]:
         seen.append(attempt.text)
         return AGAIN
 
-    relabel(conversation("a", "b"), judge)
+    relabel(conversation("a", "b"), renew)
     assert seen == ["a", "b"]
 
 
@@ -419,7 +420,7 @@ def test_a_variant_that_does_not_exist_is_refused_at_once() -> None:
 def test_relabelling_judges_finished_leaves_only() -> None:
     seen: list[str] = []
 
-    def judge(problem: Problem, attempt: Attempt) -> tuple[Verdict, ...]:
+    def judge(problem: Problem, attempt: Attempt, recorded: Sequence[Verdict]) -> tuple[Verdict, ...]:
         seen.append(attempt.text)
         return AGAIN
 

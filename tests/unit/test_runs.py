@@ -23,12 +23,15 @@ from tests.unit.test_rows import make_row, make_transcript, make_tree
 CONFIG = {
     "recipe": {
         "source": {"kind": "made", "count": 3},
-        "engines": {"teacher": {"kind": "openai", "model": "big|teacher", "base_url": "http://secret.example"}},
+        "engines": {
+            "teacher": {"kind": "openai", "model": "big|teacher", "base_url": "http://secret.example"},
+            "judge": {"kind": "openai", "model": "strict", "base_url": "http://secret.example"},
+        },
         "sampling": {"temperature": 0.7},
         "search": {"kind": "best_of_n", "n": 2},
         "run": {"address": "ray://head"},
     },
-    "model_digest": "served:big",
+    "model_digests": {"teacher": "served:big"},
 }
 FIRST = [make_tree("p1", Outcome.PASS, Outcome.FAIL), make_tree("p2", Outcome.FAIL), make_tree("p3", error="E: gone")]
 SECOND = [make_tree("p3", Outcome.PASS), make_tree("p4", error="E: again")]

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxes import frames, plain
-from sandboxes.base import Ending, Isolation, JudgedOutcome, Level, Limits, Memory, Returned, RunResult
+from sandboxes.base import (
+    Ending,
+    Isolation,
+    JudgedOutcome,
+    JudgedTest,
+    JudgedTestOutcome,
+    Level,
+    Limits,
+    Memory,
+    Returned,
+    RunResult,
+)
 from sandboxes.child import LENGTH
 from sandboxes.endings import Run, bubblewrap_result, ending_of, tell_inner_status
 from sandboxes.pool import _Places, read_judged, read_returned
@@ -210,11 +221,11 @@ def result(ending: Ending = Ending.EXITED, code: int | None = 0, detail: str = "
 @pytest.mark.parametrize(
     ("verdict", "outcome", "detail", "calls"),
     [
-        ((True, "", 3, None), JudgedOutcome.PASSED, "", 3),
-        ((True, "", 0, None), JudgedOutcome.PASSED, "", 0),
-        ((False, "line 1: AssertionError", 2, None), JudgedOutcome.FAILED, "line 1: AssertionError", 2),
-        ((True, "", 4, "an argument cannot be passed"), JudgedOutcome.UNJUDGED, "an argument cannot be passed", 4),
-        ((False, "line 1", 4, "the tests end themselves"), JudgedOutcome.UNJUDGED, "the tests end themselves", 4),
+        ((True, "", 3, None, []), JudgedOutcome.PASSED, "", 3),
+        ((True, "", 0, None, []), JudgedOutcome.PASSED, "", 0),
+        ((False, "line 1: AssertionError", 2, None, []), JudgedOutcome.FAILED, "line 1: AssertionError", 2),
+        ((True, "", 4, "an argument cannot be passed", []), JudgedOutcome.UNJUDGED, "an argument cannot be passed", 4),
+        ((False, "line 1", 4, "the tests end themselves", []), JudgedOutcome.UNJUDGED, "the tests end themselves", 4),
     ],
 )
 @pytest.mark.parametrize("candidate", [result(), result(code=1), result(Ending.CPU_LIMIT, None)])
@@ -226,7 +237,7 @@ def test_only_the_tests_word_counts(
     assert judged.candidate is candidate
 
 
-PASSED = plain.encode((True, "", 3, None))
+PASSED = plain.encode((True, "", 3, None, [("test_a", "passed", "")]))
 
 
 @pytest.mark.parametrize("tests", [result(code=1), *[result(one, None) for one in Ending if one is not Ending.EXITED]])
@@ -244,7 +255,21 @@ def test_trouble_of_either_side_is_no_verdict() -> None:
         assert (judged.outcome, judged.detail, judged.calls) == (JudgedOutcome.UNJUDGED, detail, 0)
 
 
-@pytest.mark.parametrize("verdict", [b"", PASSED * 2, b"x" + PASSED, plain.encode(7), plain.encode((True, ""))])
+def test_each_test_of_pytest_is_told() -> None:
+    (one,) = read_judged(result(), result(), PASSED).each
+    assert one == JudgedTest("test_a", JudgedTestOutcome.PASSED, "")
+
+
+NO_TESTS = [[7], [("test_a", "passed")], [("test_a", "best", "")], [(1, "passed", "")]]
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        *(b"", PASSED * 2, b"x" + PASSED, plain.encode(7), plain.encode((True, "")), plain.encode((True, "", 3, None))),
+        *(plain.encode((True, "", 3, None, each)) for each in (None, *NO_TESTS)),
+    ],
+)
 def test_a_verdict_that_is_none_judges_nothing(verdict: bytes) -> None:
     assert read_judged(result(), result(), verdict).outcome is JudgedOutcome.UNJUDGED
 

@@ -141,6 +141,28 @@ async def test_every_problem_ends_as_one_row(shop: Shop) -> None:
     assert (reports[-1].trees, reports[-1].idle, reports[-1].dead) == (0, True, None)
 
 
+async def test_a_worker_begins_nothing_beyond_what_it_was_granted(shop: Shop) -> None:
+    """Each answer costs 3 tokens; two places, so that 2 requests are in flight when the grant is reached."""
+    engine = ScriptedEngine(lambda _, __: Reply("no"), max_running=2)
+    worker = await shop.hire(engine, best_of(4))
+    first = await worker.poll(0, hungry=True, tokens=0)
+    worker.submit(assigned(problems(5)))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert (first.engine.generated_tokens, engine.requests) == (0, [])
+
+    report = await at_once(worker.poll(60, hungry=False, tokens=10))
+    assert report.engine.generated_tokens in {12, 15}, "it tells at once that there is nothing left"
+    assert len(engine.requests) == report.engine.generated_tokens // 3
+    assert await seconds(worker.poll(0.1, hungry=False, tokens=10)) >= 0.1, "and only once"
+    assert len(engine.requests) == report.engine.generated_tokens // 3
+
+    reports = [report, *await finish(worker)]  # any number
+    assert engine.stats.generated_tokens == 5 * 4 * 3
+    assert len(shop.trees(written(reports))) == 5
+    assert reports[-1].busy_seconds > 0
+
+
 async def test_entries_say_how_problems_ended(shop: Shop) -> None:
     answers = {0: "yes", 1: "no", 2: "huh", 3: "x" * 99, 4: "boom"}
     worker = await shop.hire(
@@ -149,6 +171,7 @@ async def test_entries_say_how_problems_ended(shop: Shop) -> None:
     worker.submit(assigned(problems(5)))
     (shard,) = written(await finish(worker))
     found = {entry.problem_id: (entry.status, entry.error, dict(entry.counters)) for entry in shard.entries}
+    assert all(counters.pop("engine_milliseconds") >= 0 for _, _, counters in found.values())
     expected = {
         0: ("solved", {"generated_tokens": 2 * 4, "attempts": 2, "right": 2}),
         1: ("unsolved", {"generated_tokens": 2 * 3, "attempts": 2, "right": 0}),

@@ -3,6 +3,9 @@
 - `calls`: a function is called with arguments and its values are compared here (*values mode*).
 - `stdio`: the program is given standard input and its output is compared here.
 - `tests`: Python's assert-style tests call the program in its jail from theirs (*judge mode*).
+- `pytest`: a module of tests is run by pytest in a jail of its own, where the functions of the program that it imports
+  call the program in its jail. What a test prints or patches does not reach the program, nor its output the tests; an
+  exception reaches them as the nearest class that Python has built in.
 - `appended`: tests are put after the program and run with it in one process, which ends with status 0 where they pass.
   For languages that have no judge mode. Weak: a program can end the process itself, and what is expected is in its
   reach, so a check must say that it accepts that.
@@ -10,9 +13,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, field_validator
 
 from factory.verifiers.params import Params
 from sandboxes.base import MIB, Language, Limits
@@ -82,6 +86,27 @@ class Tests(_Check):
     """Whether the tests look at lists, dicts and sets that the program changes."""
 
 
+class Pytest(_Check):
+    """A module of pytest's tests."""
+
+    kind: Literal["pytest"]
+    tests: str = Field(min_length=1)
+    """The module's text. No plugin is loaded but pytest's own, and no other file is there."""
+    entry_points: list[str] = Field(min_length=1)
+    """The functions that it imports."""
+    module: str = Field(default="solution", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """What it imports them from."""
+    in_place: bool = False
+    """As with tests."""
+
+    @field_validator("module")
+    @classmethod
+    def _stands_for_no_other(cls, name: str) -> str:
+        if name in sys.stdlib_module_names or name == "pytest":
+            raise ValueError(f"{name} is a module that tests need as it is")
+        return name
+
+
 class Appended(_Check):
     """Tests in the program's own process."""
 
@@ -92,10 +117,10 @@ class Appended(_Check):
     """Said by whoever accepts that."""
 
 
-Check = Annotated[Calls | Stdio | Tests | Appended, Field(discriminator="kind")]
-CHECK: TypeAdapter[Calls | Stdio | Tests | Appended] = TypeAdapter(Check)
-KNOWN = sorted({key for kind in (Calls, Stdio, Tests, Appended) for key in kind.model_fields})
+Check = Calls | Stdio | Tests | Pytest | Appended
+CHECK: TypeAdapter[Check] = TypeAdapter(Annotated[Check, Field(discriminator="kind")])
+KNOWN = sorted({key for kind in (Calls, Stdio, Tests, Pytest, Appended) for key in kind.model_fields})
 
 
-def language_of(check: Calls | Stdio | Tests | Appended) -> Language:
+def language_of(check: Check) -> Language:
     return Language(check.language) if isinstance(check, Stdio | Appended) else Language.PYTHON

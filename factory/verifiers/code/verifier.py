@@ -2,12 +2,14 @@
 
 FAIL is the program's: a wrong value, an exception, a limit that it ran into by itself, no program at all. UNKNOWN is
 ours: trouble of the sandbox, a run that was over its time because the machine was busy, tests that could not be put to
-the program. Evidence has one character a test: `1` passed, `0` failed, `-` not run.
+the program. Evidence has one character a test: `1` passed, `0` failed, `-` not run; of pytest's also those that count
+neither way: `s` skipped, `x` expected to fail, `?` broken by itself.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +19,27 @@ from factory.types import Aspect, Attempt, Origin, Outcome, Problem, Span
 from factory.verifiers import params as parameters
 from factory.verifiers.base import Finding
 from factory.verifiers.code.extract import joined, program
-from factory.verifiers.code.params import CHECK, KNOWN, Appended, Calls, Stdio, Tests, language_of
+from factory.verifiers.code.params import CHECK, KNOWN, Appended, Calls, Check, Pytest, Stdio, Tests, language_of
 from factory.verifiers.jail import Jail, decided
 from sandboxes import plain
-from sandboxes.base import Call, Ending, JudgedOutcome, Language, Program, Returned, RunResult
+from sandboxes.base import (
+    Call,
+    Ending,
+    JudgedOutcome,
+    JudgedResult,
+    JudgedTestOutcome,
+    Language,
+    Program,
+    Returned,
+    RunResult,
+)
 
 Jails = Callable[[Language], Jail]
 """Where programs of a language are run."""
 _NOTHING = {Language.PYTHON: "pass", Language.CPP: "int main() {}", Language.JAVASCRIPT: ";"}
 _SHOWN = 200
+_UNCOUNTED = {JudgedTestOutcome.SKIPPED: "s", JudgedTestOutcome.XFAILED: "x", JudgedTestOutcome.BROKEN: "?"}
+_NODE_ERROR = re.compile(r"^\w*Error\b.*", re.MULTILINE)
 _LIMITS = {Ending.CPU_LIMIT, Ending.WALL_LIMIT, Ending.MEMORY_LIMIT, Ending.OUTPUT_LIMIT}
 
 
@@ -38,6 +52,12 @@ class Result:
     """In one line, where it did not pass."""
     last: bool = False
     """Whether to leave the tests after it: each would only cost the same time."""
+    uncounted: str = ""
+    """The mark of a test that is neither a pass nor a failure."""
+
+    @property
+    def mark(self) -> str:
+        return self.uncounted or ("1" if self.passed else "0")
 
 
 class CodeVerifier:
@@ -46,6 +66,7 @@ class CodeVerifier:
     name = "code"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def __init__(self, jails: Jails) -> None:
         self._jails = jails
@@ -75,16 +96,16 @@ class CodeVerifier:
         functions = [f"def {name}(*args, **kwargs):\n    return None\n" for name in names_of(check)]
         return self.as_attempt("\n".join(functions) or _NOTHING[language_of(check)])
 
-    def _judged(self, check: Calls | Stdio | Tests | Appended, source: str, shown: str) -> Finding:
+    def _judged(self, check: Check, source: str, shown: str) -> Finding:
         results, number, note = self._results(check, source)
-        passed = len(results) == number and all(one.passed for one in results)
-        marks = "".join("1" if one.passed else "0" for one in results).ljust(number, "-")
-        failed = next((f"test {place + 1}: {one.why}" for place, one in enumerate(results) if not one.passed), note)
-        evidence = f"{sum(one.passed for one in results)} of {number} tests pass ({marks[:100]}); {failed}"
+        marks = "".join(one.mark for one in results).ljust(number, "-")
+        passed = marks.count("1") == number and "0" not in marks
+        failed = next((f"test {place + 1}: {one.why}" for place, one in enumerate(results) if one.mark == "0"), note)
+        evidence = f"{marks.count('1')} of {number} tests pass ({marks[:100]}); {failed}"
         outcome = Outcome.PASS if passed else Outcome.FAIL
         return Finding(Aspect.ANSWER, outcome, shown, _line(evidence))
 
-    def _results(self, check: Calls | Stdio | Tests | Appended, source: str) -> tuple[list[Result], int, str]:
+    def _results(self, check: Check, source: str) -> tuple[list[Result], int, str]:
         """Of each test that was run; how many there are; what to note where all pass."""
         jail = self._jails(language_of(check))
         match check:
@@ -94,16 +115,19 @@ class CodeVerifier:
                 return _until_last(_by_stdio(jail, check, source)), len(check.cases), check.compare
             case Tests():
                 return _until_last(_by_tests(jail, check, source)), len(check.tests), "by tests in a jail of their own"
+            case Pytest():
+                results = _by_pytest(jail, check, source)
+                return results, sum(not one.uncounted for one in results), "by pytest in a jail of its own"
             case Appended():
                 return [_by_appended(jail, check, source)], 1, "weak: tests in the program's own process"
 
 
-def names_of(check: Calls | Stdio | Tests | Appended) -> list[str]:
+def names_of(check: Check) -> list[str]:
     """What a program must define."""
     match check:
         case Calls():
             return [check.function.partition(".")[0]]
-        case Tests():
+        case Tests() | Pytest():
             return list(check.entry_points)
     return []
 
@@ -228,19 +252,48 @@ def _same_token(left: str, right: str, tolerance: float | None) -> bool:
 
 def _by_tests(jail: Jail, check: Tests, source: str) -> Iterator[Result]:
     for tests in check.tests:
-        judged = jail.judge(Program(source), tests, check.entry_points, check.limits, in_place=check.in_place)
-        _not_starved(decided(judged.candidate))
-        _not_starved(decided(judged.tests))
-        if judged.outcome is JudgedOutcome.UNJUDGED:
-            raise VerifierError(judged.detail)
-        if judged.outcome is JudgedOutcome.FAILED:
-            limit = judged.candidate.ending in _LIMITS
-            why = _ended(judged.candidate) if limit else judged.detail
-            yield Result(False, why, last=limit)
-        elif judged.calls == 0:
-            raise VerifierError("the tests pass without a call of the program")
-        else:
+        judged = _said(jail.judge(Program(source), tests, check.entry_points, check.limits, in_place=check.in_place))
+        limit = judged.candidate.ending in _LIMITS
+        if judged.outcome is JudgedOutcome.PASSED:
             yield Result(True)
+        else:
+            yield Result(False, _ended(judged.candidate) if limit else judged.detail, last=limit)
+
+
+def _said(judged: JudgedResult) -> JudgedResult:
+    """What tests said, if they said anything about the program. Raises VerifierError."""
+    _not_starved(decided(judged.candidate))
+    _not_starved(decided(judged.tests))
+    if judged.outcome is JudgedOutcome.UNJUDGED:
+        raise VerifierError(judged.detail)
+    if judged.outcome is JudgedOutcome.PASSED and judged.calls == 0:
+        raise VerifierError("the tests pass without a call of the program")
+    return judged
+
+
+def _by_pytest(jail: Jail, check: Pytest, source: str) -> list[Result]:
+    judged = _said(
+        jail.judge(
+            Program(source),
+            check.tests,
+            check.entry_points,
+            check.limits,
+            in_place=check.in_place,
+            pytest_module=check.module,
+        )
+    )
+    limit = f" ({_ended(judged.candidate)})" if judged.candidate.ending in _LIMITS else ""
+    results = [
+        Result(
+            one.outcome is JudgedTestOutcome.PASSED,
+            f"{one.name}: {one.detail}{limit}",
+            uncounted=_UNCOUNTED.get(one.outcome, ""),
+        )
+        for one in judged.each
+    ]
+    failed = judged.outcome is JudgedOutcome.FAILED and all(one.mark != "0" for one in results)
+    # It failed before or between the tests.
+    return [*results, Result(False, judged.detail + limit)] if failed else results
 
 
 def _by_appended(jail: Jail, check: Appended, source: str) -> Result:
@@ -260,7 +313,10 @@ def _not_starved(run: RunResult) -> RunResult:
 
 
 def _ended(run: RunResult) -> str:
-    last = run.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    text = run.stderr.decode(errors="replace").strip()
+    last = text.rpartition("\n")[2]
+    if last.startswith("Node.js v"):  # the error stands further up
+        last = next(iter(_NODE_ERROR.findall(text)), last)
     if run.ending is Ending.EXITED:
         return last or f"exit status {run.exit_code}"
     return f"{run.ending} {last or run.detail}".strip()

@@ -55,6 +55,7 @@ class MathVerifier:
     name = "math"
     version = "1"
     aspects: tuple[Aspect, ...] = (Aspect.ANSWER,)
+    costly = False
 
     def __init__(self, algebra: Algebra | None = None) -> None:
         """`algebra`: who decides what exact rules do not; by default sympy in a sandbox of this machine."""

@@ -1,0 +1,91 @@
+"""Beam search, diverse subtrees and Monte-Carlo tree search on the bundled teacher, each beside its ablated twin.
+
+    python -m tests.bench.search_trees --problems 100 --save
+
+A step is a line. `solver` knows whether a state can still reach the target and is the ceiling of all scorers;
+`shuffled solver` has the same scores at the wrong nodes and is the floor. Coverage is paired, problem by problem, with
+that of as many independent attempts as cost the same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from factory.rollout import Tools
+from factory.scorers.base import Scorer
+from factory.search.beam import beam
+from factory.search.best_of_n import best_of_n
+from factory.search.dvts import dvts
+from factory.search.growth import Step
+from factory.search.mcts import Puct, mcts
+from factory.search.value import Valuation
+from tests.bench._searching import RESULTS, Shuffled, Solver, Spent, Trial, at_equal_tokens, bench, figures, save, spent
+
+LINE = Step(stop=("\n",))
+BASELINE = "best_of_64"
+
+
+def trials() -> list[Trial]:
+    """Every strategy by every guide, up to the first right leaf."""
+    found = [Trial(BASELINE, lambda _: best_of_n(64))]
+    for name, scorer in guides():
+        found += [
+            Trial(f"beam 4x4 {name}", lambda _: beam(LINE, Valuation(), 4, 4, stop_at=1), scorer),
+            Trial(f"dvts 4x4 {name}", lambda _: dvts(LINE, Valuation(), 4, 4, stop_at=1), scorer),
+            Trial(f"mcts 256 {name}", lambda _: mcts(LINE, Valuation(), Puct(), 256, stop_at=1), scorer),
+        ]
+    return found + by_rollouts(Valuation(rollouts=1)) + by_rollouts(Valuation(rollouts=2))
+
+
+def by_rollouts(worth: Valuation) -> list[Trial]:
+    name = f"rollouts {worth.rollouts}"
+    return [
+        Trial(f"beam 2x2 {name}", lambda _: beam(LINE, worth, 2, 2, stop_at=1)),
+        Trial(f"mcts 64 {name}", lambda _: mcts(LINE, worth, Puct(), 64, stop_at=1)),
+    ]
+
+
+def guides() -> Iterable[tuple[str, Callable[[Tools], Scorer]]]:
+    yield "solver", lambda _: Solver()
+    yield "shuffled solver", lambda _: Shuffled(Solver())
+
+
+async def measure(split: str, problems: int, chosen: str) -> dict[str, list[Spent]]:
+    async with bench(split, problems) as here:
+        found = {}
+        for trial in trials():
+            if trial.name == BASELINE or chosen in trial.name:
+                found[trial.name] = [spent(tree) for tree in await here.run(trial)]
+                print(line(trial.name, found), flush=True)
+        return found
+
+
+def line(name: str, found: dict[str, list[Spent]]) -> str:
+    table: dict[str, Any] = figures(found[name])
+    said = f"{name:28} coverage {table['coverage']}, {table['tokens_per_problem']:,.0f} tokens a problem, "
+    said += f"{table['leaves_per_problem']:.1f} leaves, cached {table['cached_share']:.2f} of prompts"
+    if table["cached_of_sharable"] is not None:
+        said += f" and {table['cached_of_sharable']:.2f} of what blocks can share"
+    try:
+        return f"{said}; {at_equal_tokens(found[name], found[BASELINE], stopping=name != BASELINE)}"
+    except ValueError as error:
+        return f"{said}; {error}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=("tune", "gate", "report"), default="tune")
+    parser.add_argument("--problems", type=int, default=100)
+    parser.add_argument("--only", default="", help="trials whose names hold this")
+    parser.add_argument("--save", action="store_true")
+    arguments = parser.parse_args()
+    found = asyncio.run(measure(arguments.split, arguments.problems, arguments.only))
+    if arguments.save:
+        save(RESULTS / f"search_trees_{arguments.split}.json", found, split=arguments.split)
+
+
+if __name__ == "__main__":
+    main()
