@@ -39,8 +39,9 @@ from factory.search.growth import is_right
 from factory.search.revise import revise
 from factory.stats import Interval, bootstrap, paired_bootstrap
 from factory.types import Attempt, FinishReason, Node, NodeState, Origin, Outcome, Problem, Tree, spans_of
+from factory.verifiers.base import verdicts
 from pipelines import build
-from tests.bench._searching import FOLDER, RESULTS, Bench, Spent, Trial, at_equal_tokens, bench, spent
+from tests.bench._searching import FOLDER, RESULTS, Bench, Spent, Trial, at_equal_tokens, bench, spent, tools_of
 from tests.contract.engine_cases import CONTEXT, SERVED, Server
 
 END, WAIT, CUE = "</think>", "wait\n", "stop\n</think>\nanswer"
@@ -49,13 +50,13 @@ BUDGETS = ((16, 40), (40, 80), (80, 140), (140, 220))
 """Least and most tokens of thinking. Half of this teacher's own chains end within 140."""
 FRESH = 16
 """Independent attempts that all is compared with."""
-ROOM = {"max_tokens": 400}
-"""Of a turn where there may be a second one: criticised, this teacher hardly gives up, and 256 tokens cut four of five
-second answers. What a first answer leaves of the context is seldom more."""
+LIMITS = (256, 400)
+"""Tokens of a turn where answers are revised. Criticised, this teacher hardly gives up: most of its second answers are
+cut by the one, and by what a first answer leaves of the context if not by the other."""
 PLACES = 128
 """Requests that the server runs at once."""
 
-judge = build.judge(SandboxConfig())
+judge = partial(verdicts, build.verifiers(SandboxConfig()))
 
 
 def forcing_of(least: int, most: int) -> Forcing:
@@ -122,8 +123,8 @@ async def _is_right_unforced(here: Bench, problem: Problem, path: Sequence[Node]
     if made.finish is FinishReason.LENGTH:
         return False
     whole = [*before, replace(path[0], text=made.text, token_ids=made.token_ids)]
-    verdicts = await asyncio.to_thread(judge, problem, Attempt(spans_of(whole)))
-    return verdicts[0].outcome is Outcome.PASS
+    found = await asyncio.to_thread(judge, problem, Attempt(spans_of(whole)))
+    return found[0].outcome is Outcome.PASS
 
 
 async def measure_forcing(
@@ -149,7 +150,7 @@ async def measure_forcing(
         ),
         "tokens_an_attempt": fmean(one.tokens / attempts for one in spends),
         "coverage": shown(bootstrap([float(one.solved) for one in spends])),
-        "against_fresh_samples_at_equal_tokens": at_equal_tokens(spends, fresh),
+        "against_fresh_samples_at_equal_tokens": at_equal_tokens(spends, fresh, stopping=False),
     }
 
 
@@ -194,20 +195,22 @@ def paired(each: Sequence[Sequence[Forced]]) -> list[float]:
 # --- what was revised
 
 
-async def measure_revision(here: Bench, attempts: int, fresh: Sequence[Spent]) -> dict[str, Any]:
-    always = Trial("revise always", lambda _: revise(attempts, 1, CRITICISM, always=True), sampling=ROOM)
-    wrong = Trial("revise wrong", lambda _: revise(attempts, 1, CRITICISM), sampling=ROOM)
+async def measure_revision(here: Bench, limit: int, attempts: int, fresh: Sequence[Spent]) -> dict[str, Any]:
+    room = {"max_tokens": limit}
+    always = Trial("revise always", lambda _: revise(attempts, 1, CRITICISM, always=True), sampling=room)
+    wrong = Trial("revise wrong", lambda _: revise(attempts, 1, CRITICISM), sampling=room)
     trees = await here.run(always)
     pairs = [revisions(tree) for tree in trees]
     spends = [spent(tree) for tree in await here.run(wrong)]
     return {
+        "limit": limit,
         "first_answers": sum(len(row) for row in pairs),
         "cut_second_answers": sum(leaf.state is NodeState.TRUNCATED for tree in trees for leaf in second(tree)),
         **second_answers(pairs, fresh),
         "as_a_strategy": {
             "coverage": shown(bootstrap([float(one.solved) for one in spends])),
             "tokens_per_problem": fmean(one.tokens for one in spends),
-            "against_fresh_samples_at_equal_tokens": at_equal_tokens(spends, fresh),
+            "against_fresh_samples_at_equal_tokens": at_equal_tokens(spends, fresh, stopping=False),
         },
     }
 
@@ -260,7 +263,7 @@ async def served(split: str, count: int) -> AsyncIterator[Bench]:
             here = {"base_url": server.base_url, "model": SERVED, "tokenizer": tokenizer, "max_running": PLACES}
             table["engines"]["teacher"] |= here
             recipe = Recipe.model_validate(table)
-            engine, tools = build.worker_tools(table, build.policy(recipe, build.model_digest(recipe)))
+            engine, tools = tools_of(recipe)
             await engine.start()
             assert engine.capabilities.max_context == CONTEXT
             yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools)
@@ -280,7 +283,8 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             found["forcing"].append(await measure_forcing(here, bounds, arguments.attempts, fresh))
             print(json.dumps(found["forcing"][-1]), flush=True)
         if not arguments.http:
-            found["revision"] = await measure_revision(here, arguments.attempts, fresh)
+            limits = (await measure_revision(here, limit, arguments.attempts, fresh) for limit in LIMITS)
+            found["revision"] = [one async for one in limits]
         return found
 
 

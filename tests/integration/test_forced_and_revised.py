@@ -6,6 +6,7 @@ The scripted teacher knows the bundled one's cues. Its tokens are characters, so
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from factory.prune.transcripts import transcripts
 from factory.rollout import Rollout
 from factory.rows import transcript_row
 from factory.types import NodeState, Origin, Outcome, Problem, Transcript, Tree
+from factory.verifiers.base import verdicts
 from pipelines import build
 
 CRITICISM = "that is wrong try again"
@@ -41,14 +43,15 @@ def recipe(search: dict[str, Any], **engine: Any) -> Recipe:
 
 async def searched(asked: Recipe) -> list[Tree]:
     build.check_search(asked)
-    engine, tools = build.worker_tools(asked.model_dump(mode="json"), build.policy(asked, "digest"))
+    table = asked.model_dump(mode="json")
+    engine, tools = build.worker_tools(table, build.policy(asked, "digest"), {"teacher": "scripted"})
     await engine.start()
     problems = (item for item in build.source(asked) if isinstance(item, Problem))
     return [await Rollout(problem, tools).run() for problem in problems]
 
 
 def refined(asked: Recipe, trees: list[Tree]) -> list[Transcript]:
-    judge = build.judge(asked.sandbox)
+    judge = partial(verdicts, build.verifiers(asked.sandbox))
     made = [
         one
         for tree in trees
