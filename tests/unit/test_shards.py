@@ -215,7 +215,7 @@ def test_a_flush_is_due_by_rows_bytes_or_seconds(store: Store) -> None:
         add(made, "a")
         return made
 
-    for limits in ({"max_rows": 2}, {"max_bytes": 600}):
+    for limits in ({"max_rows": 2}, {"max_bytes": 800}):
         made = writer(**limits)
         assert not made.due()
         add(made, "b")
