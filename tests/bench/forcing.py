@@ -76,6 +76,9 @@ class Forced:
     """Tokens, counted from the ids."""
     right: bool
     has_answer: bool
+    """Whether its turn was finished, with something said behind the thinking."""
+    is_readable: bool
+    """Whether the verifier found an expression in that."""
     unforced: bool
     """Whether the same chain is right without what was injected; `right`, where nothing was."""
 
@@ -91,10 +94,12 @@ async def forced(here: Bench, tree: Tree) -> list[Forced]:
 async def _forced(here: Bench, tree: Tree, leaf: Node) -> Forced:
     path = tree.path(leaf.id)
     (end,) = here.tools.renderer.encode(END) or ()
-    answer = leaf.verdicts[0].extracted if leaf.verdicts else None
+    finished = leaf.state is NodeState.FINISHED
+    readable = finished and leaf.verdicts[0].extracted is not None
     right = is_right(leaf)
     unforced = await _is_right_unforced(here, tree.problem, path) if _first_injected(path) is not None else right
-    return Forced(tree.problem, path, thinking(path, end), right, answer is not None, unforced)
+    answered = finished and bool(leaf.text.strip())
+    return Forced(tree.problem, path, thinking(path, end), right, answered, readable, unforced)
 
 
 def thinking(path: Sequence[Node], end: int) -> int:
@@ -158,8 +163,9 @@ def counts(each: Sequence[Forced], bounds: tuple[int, int]) -> dict[str, Any]:
     lengths = sorted(one.thinking for one in each)
     return {
         "attempts": len(each),
-        "not_finished": sum(one.path[-1].state is not NodeState.FINISHED for one in each),
+        "cut": sum(one.path[-1].state is not NodeState.FINISHED for one in each),
         "without_a_final_answer": sum(not one.has_answer for one in each),
+        "with_one_that_is_no_expression": sum(one.has_answer and not one.is_readable for one in each),
         "outside_the_bounds": sum(not bounds[0] <= length <= bounds[1] for length in lengths),
         "thinking_least_median_most": [lengths[0], lengths[len(lengths) // 2], lengths[-1]],
         "untouched": sum(not one.injected for one in each),
