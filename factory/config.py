@@ -176,6 +176,10 @@ class BestOfNConfig(ChainsConfig):
     n: int = Field(default=16, ge=1)
 
 
+ROLLOUTS = 4
+"""Continuations of a step where a recipe does not say how many."""
+
+
 class StepConfig(Section):
     """What tree searches share: how far a step goes, and what guides them."""
 
@@ -187,8 +191,8 @@ class StepConfig(Section):
     """Steps of one path; the last goes to the end of the turn."""
     value: Literal["score", "rollouts"] = "score"
     """What a step is worth: what [scorer] says, or the share of its continuations to the end that are right."""
-    rollouts: int = Field(default=4, ge=1)
-    """Continuations of a step, for `value = "rollouts"`; they are counted, and kept as leaves."""
+    rollouts: int | None = Field(default=None, ge=1)
+    """Continuations of a step, for `value = "rollouts"`; 4 by default. They are counted, and kept as leaves."""
     aggregate: Literal["last", "min", "product", "mean"] = "last"
     """How the values of a path's steps become one."""
     stop_at: int | None = Field(default=None, ge=1)
@@ -200,9 +204,14 @@ class StepConfig(Section):
             raise ValueError("step_stop: a step must end somewhere: give it a text, or step_tokens")
         if "" in self.step_stop:
             raise ValueError("step_stop: an empty text ends nothing")
-        if self.value == "score" and "rollouts" in self.model_fields_set:
+        if self.value == "score" and self.rollouts is not None:
             raise ValueError("rollouts does nothing with value = 'score'")
         return self
+
+    @property
+    def continuations(self) -> int:
+        """Of each step; 0 where a scorer says what it is worth."""
+        return 0 if self.value == "score" else self.rollouts or ROLLOUTS
 
 
 class BeamConfig(StepConfig):
@@ -243,7 +252,7 @@ class MctsConfig(StepConfig):
 
     @model_validator(mode="after")
     def _one_step_fits(self) -> Self:
-        last = max(self.parallel, self.rollouts if self.value == "rollouts" else 0)
+        last = max(self.parallel, self.continuations)
         if self.expansions <= last:
             raise ValueError(
                 f"expansions = {self.expansions}: the last {last} go to the end of the turn, so give it more"

@@ -62,4 +62,4 @@ def _rung(config: OneSearch, missing: int | None) -> Search:
 def _steps(config: StepConfig) -> tuple[Step, Valuation]:
     """How far a tree search's steps go, and what they are worth."""
     step = Step(tuple(config.step_stop), config.step_tokens)
-    return step, Valuation(config.aggregate, config.rollouts if config.value == "rollouts" else 0)
+    return step, Valuation(config.aggregate, config.continuations)

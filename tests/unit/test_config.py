@@ -24,6 +24,15 @@ from factory.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
+SEARCHES: list[dict[str, Any]] = [
+    {"kind": "best_of_n", "n": 4},
+    *({"kind": kind, "value": "rollouts"} for kind in ("beam", "dvts", "mcts")),
+    *({"kind": kind, "value": "score"} for kind in ("beam", "dvts", "mcts")),
+    {"kind": "budget_forcing", "max_thinking": 100},
+    {"kind": "revise"},
+    {"kind": "consensus"},
+    {"kind": "ladder", "rungs": [{"kind": "best_of_n"}, {"kind": "dvts", "value": "rollouts", "rollouts": 2}]},
+]
 MINIMAL: dict[str, Any] = {
     "source": {"kind": "countdown", "count": 3},
     "engines": {"teacher": {"kind": "scripted"}},
@@ -152,6 +161,13 @@ def test_sources_may_bring_checks(source: dict[str, Any]) -> None:
     found = parsed(source={**source, "checks": checks}).source
     assert found.model_dump(mode="json")["checks"] == [{"verifier": "exact", "params": {}}, checks[1]]
     assert parsed(source=source).source.model_dump(mode="json")["checks"] == []
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda one: str(one["kind"]))
+def test_a_worker_reads_every_strategy_as_the_driver_wrote_it(search: dict[str, Any]) -> None:
+    scorer = {"kind": "judgement", "cue": "?"} if search.get("value") == "score" else None
+    recipe = parsed(search=search, scorer=scorer)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("pipelines/**/*.toml")), ids=lambda path: path.name)
