@@ -168,6 +168,21 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """How probable an engine finds each of some tokens as the next one."""
+
+    logprobs: tuple[float, ...]
+    """Natural log-probabilities over the whole vocabulary, before temperature; aligned with the tokens asked about."""
+    generated_tokens: int
+    """Tokens paid for; none of them is kept."""
+    prompt_tokens: int
+    cached_tokens: int | None
+    """How many of `prompt_tokens` the engine's prefix cache served; None where the engine does not tell."""
+    seconds: float
+    """From submission to the answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one verifier says of one finished attempt."""
 

@@ -51,6 +51,7 @@ from factory.verifiers.judge import JudgeVerifier, Model
 from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
 from pipelines import fit
+from pipelines.scorers import scorer
 from pipelines.searches import maker
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
@@ -379,6 +380,7 @@ def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, s
         judging=Judging(judge, ThreadPoolExecutor(threads, thread_name_prefix="judge"), threads),
         policy=policy,
         load=Load(lambda: teacher.capabilities.max_running),
+        scorer=scorer(recipe, teacher, prompts),
         beside=tuple(one for name, one in engines.items() if name != "teacher"),
     )
     return teacher, tools

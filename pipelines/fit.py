@@ -23,6 +23,7 @@ from factory.config import (
 from factory.engines.base import Capabilities, Prompt
 from factory.errors import ConfigError, SourceError
 from factory.render import Renderer
+from pipelines.scorers import token
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:
                 f"{place}.kind: {one.kind!r} goes on from what the model has begun, by token ids, and the engine takes "
                 "none: use protocol = 'completions' or another engine"
             )
+    if isinstance(recipe.scorer, JudgementScorer) and not capabilities.weighs:
+        raise ConfigError(
+            "scorer.kind: 'judgement' asks how probable a token is, and the engine does not tell: use protocol = "
+            "'completions' of vLLM's server, or an engine in process"
+        )
     _check_room(recipe, capabilities.max_context, 1)
 
 
@@ -93,6 +99,9 @@ def check_texts(recipe: Recipe, renderer: Renderer) -> None:
     for one in texts(recipe):
         if not (_could_be_written if one.stops else _is_spelled)(renderer, one.text):
             raise ConfigError(f"{one.key}: the tokenizer cannot spell {one.text!r}{_instead(renderer, one.text)}")
+    if isinstance(recipe.scorer, JudgementScorer):
+        token(renderer, "scorer.yes", recipe.scorer.yes)
+        token(renderer, "scorer.no", recipe.scorer.no)
     for place, strategy in _strategies(recipe):
         if isinstance(strategy, BudgetForcingConfig):
             _check_room_for_wait(place, strategy, renderer)

@@ -5,6 +5,8 @@ What every engine promises, and `tests/contract/test_engines.py` attacks:
 - `generate` may be awaited any number of times at once; answers come in any order, each to its own caller.
 - A continuation is asked for by token ids: the prompt's ids and those of the nodes on the path. An engine that cannot
   take ids declares `token_prompts = False` and is given messages and the text so far.
+- `weigh` asks about the next token instead of generating. Whatever an engine's sampling, it tells the model's own
+  log-probabilities; what runs beside it is not changed. An engine that cannot do it declares `weighs = False`.
 - Cancelling an awaiting task aborts its request in the engine and frees its place there.
 - A request that fails raises `EngineError`; an engine that will answer nothing any more raises `EngineDead`, for every
   request in flight and every later one.
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from factory.types import Generation, Message, Sampling
+from factory.types import Generation, Message, Sampling, Weighed
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Capabilities:
     """Takes prompts as token ids, and tells the ids it sampled."""
     logprobs: bool
     """Tells the log-probability of each sampled token."""
+    weighs: bool
+    """Tells how probable each of some named tokens is as the next one."""
     prefix_caching: bool
     """Serves a shared prefix from memory, and tells how much of it."""
     max_running: int
@@ -88,6 +92,13 @@ class Engine(Protocol):
 
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
         """Continue `prompt` once. Raises `EngineError` or `EngineDead`."""
+        ...
+
+    async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:
+        """How probable each of `choices`, one or more token ids, is behind `prompt`; `key` is a `Request`'s.
+
+        Raises `EngineError`, `EngineDead`, or `ConfigError` where the engine cannot do it at all.
+        """
         ...
 
     async def close(self) -> None: ...

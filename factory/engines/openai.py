@@ -8,6 +8,7 @@ text is continued only on vLLM's server. `start` finds out what the server is an
   the stop string, so where one ends inside a token the server is asked to spell the ids in full.
 - Every sampling parameter is sent, so that no default of the server's takes part; servers other than vLLM's are sent
   only what OpenAI's protocol has, and what else differs from its default is an error.
+- Tokens are weighed by vLLM's server only, if it is recent enough to be asked about tokens by their ids.
 - Stop strings need vLLM's server: others do not tell which string ended a text, or leave it out.
 - A model that sends its reasoning apart gets it back in front of the text, between the `reasoning` delimiters.
 - 429, 5xx and failed connections are tried again with backoff, or after the time that the server names (openai's
@@ -23,15 +24,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from factory.engines.base import Capabilities, EngineStats, Prompt, Request
 from factory.errors import ConfigError, EngineDead, EngineError
-from factory.types import FinishReason, Generation, Sampling
+from factory.types import FinishReason, Generation, Sampling, Weighed
 
 Protocol = Literal["completions", "chat"]
+T = TypeVar("T", Generation, Weighed)
 
 OWN_FIELDS = frozenset(
     {
@@ -50,10 +52,15 @@ OWN_FIELDS = frozenset(
         "logprobs",
         "include_stop_str_in_output",
         "return_token_ids",
+        "logprob_token_ids",
+        "return_tokens_as_token_ids",
     }
 )
 """Fields of a request that the engine sets itself."""
 
+
+ONE_TOKEN = Request(Sampling(temperature=0.0, max_tokens=1, logprobs=True))
+"""For requests of which only the log-probabilities are of use."""
 
 MOST_CONNECTIONS = 1000
 """What openai's client opens at most; more requests would wait inside it, unseen, while their timeouts run."""
@@ -90,7 +97,14 @@ class OpenAIEngine:
         self._retries = retries
         self._reasoning = reasoning
         by_ids = protocol == "completions"
-        self._capabilities = Capabilities(by_ids, by_ids, False, max_running, None)
+        self._capabilities = Capabilities(
+            token_prompts=by_ids,
+            logprobs=by_ids,
+            weighs=by_ids,
+            prefix_caching=False,
+            max_running=max_running,
+            max_context=None,
+        )
         self._places = asyncio.Semaphore(max_running)
         self._stats = EngineStats()
         self._in_flight: set[asyncio.Task[Any]] = set()
@@ -146,10 +160,11 @@ class OpenAIEngine:
         self._capabilities = replace(self._capabilities, max_context=getattr(entry, "max_model_len", None))
 
     async def _probe(self) -> None:
-        """One token, to see whether ids come back, whether they can be spelled, and what is told of the cache."""
-        request = Request(Sampling(max_tokens=1, logprobs=True))
+        """One token, to see whether ids come back, whether they can be spelled or weighed, and what is told of the
+        cache."""
+        body = self._weigh_body((1,), (0, 1)) if self._is_vllm else self._completion_body((1,), ONE_TOKEN)
         try:
-            answer = await self._client.completions.create(**self._completion_body((1,), request))
+            answer = await self._client.completions.create(**body)
             ids = getattr(answer.choices[0], "token_ids", None)
             spelled = await self._spell(ids) if ids else None
         except Exception as error:  # noqa: BLE001 - any failure means that the server cannot be used in this way
@@ -161,13 +176,31 @@ class OpenAIEngine:
         self._capabilities = replace(
             self._capabilities,
             logprobs=answer.choices[0].logprobs is not None,
+            weighs=_weights(answer.choices[0]).keys() >= {0, 1},
             prefix_caching=_cached_tokens(answer.usage) is not None,
         )
 
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
+        self._raise_unless_started()
+        return await self._ask(self._body(prompt, request), lambda answer: self._generation(answer, request))
+
+    async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:  # noqa: ARG002
+        self._raise_unless_started()
+        if not self._capabilities.weighs:
+            raise ConfigError(
+                f"openai engine: {self._base_url} cannot be asked how probable a token is: "
+                "that takes vLLM's server, 0.32 or later, and protocol = 'completions'"
+            )
+        if prompt.token_ids is None:
+            raise EngineError("openai engine: the prompt has no token ids")
+        return await self._ask(self._weigh_body(prompt.token_ids, choices), lambda answer: _weighed(answer, choices))
+
+    def _raise_unless_started(self) -> None:
         if self._client is None:
             raise EngineDead("openai engine: it is closed, or was not started")
-        body = self._body(prompt, request)
+
+    async def _ask(self, body: dict[str, Any], read: Callable[[Any], Awaitable[T]]) -> T:
+        """What `read` makes of the server's answer, once there is a place for the request."""
         started = time.perf_counter()
         self._count(waiting=1)
         try:
@@ -176,21 +209,21 @@ class OpenAIEngine:
             self._count(waiting=-1)
         self._count(running=1)
         try:
-            generation = await self._closable(self._answer(body, request))
+            answer = await self._closable(self._answer(body, read))
         finally:
             self._count(running=-1)
             self._places.release()
         self._count(
-            generated_tokens=generation.generated_tokens,
-            prompt_tokens=generation.prompt_tokens,
-            cached_tokens=generation.cached_tokens or 0,
+            generated_tokens=answer.generated_tokens,
+            prompt_tokens=answer.prompt_tokens,
+            cached_tokens=answer.cached_tokens or 0,
         )
-        return replace(generation, seconds=time.perf_counter() - started)
+        return replace(answer, seconds=time.perf_counter() - started)
 
     def _count(self, **changes: int) -> None:
         self._stats = replace(self._stats, **{name: getattr(self._stats, name) + by for name, by in changes.items()})
 
-    async def _closable(self, answer: Coroutine[Any, Any, Generation]) -> Generation:
+    async def _closable(self, answer: Awaitable[T]) -> T:
         """The answer, unless the engine is closed while it is on its way."""
         task = asyncio.ensure_future(answer)
         self._in_flight.add(task)
@@ -204,14 +237,13 @@ class OpenAIEngine:
         finally:
             self._in_flight.discard(task)
 
-    async def _answer(self, body: dict[str, Any], request: Request) -> Generation:
+    async def _answer(self, body: dict[str, Any], read: Callable[[Any], Awaitable[T]]) -> T:
         client = self._client
         if client is None:
             raise EngineDead("openai engine: it was closed")
         create = client.completions.create if self._protocol == "completions" else client.chat.completions.create
         try:
-            answer = await create(**body)
-            return await self._generation(answer, request)
+            return await read(await create(**body))
         except EngineError:
             raise
         except Exception as error:  # noqa: BLE001 - refused, unreachable or no answer: it concerns this request
@@ -235,6 +267,11 @@ class OpenAIEngine:
         extra = {"return_token_ids": True, **self._vllm_fields(request.sampling, request.stop)}
         logprobs = {"logprobs": 0} if request.sampling.logprobs else {}  # 0: of the sampled token, and of no other
         return {"prompt": list(token_ids), "extra_body": extra, **logprobs, **self._common_body(request)}
+
+    def _weigh_body(self, token_ids: tuple[int, ...], choices: Sequence[int]) -> dict[str, Any]:
+        body = self._completion_body(token_ids, ONE_TOKEN)
+        asked = {"logprob_token_ids": list(choices), "return_tokens_as_token_ids": True}
+        return {**body, "extra_body": body["extra_body"] | asked}
 
     def _chat_body(self, prompt: Prompt, request: Request) -> dict[str, Any]:
         if request.sampling.logprobs:
@@ -337,6 +374,24 @@ def _counted(
         cached_tokens=_cached_tokens(answer.usage),
         seconds=0.0,
     )
+
+
+async def _weighed(answer: Any, choices: Sequence[int]) -> Weighed:
+    weights = _weights(answer.choices[0])
+    return Weighed(
+        logprobs=tuple(weights[choice] for choice in choices),
+        generated_tokens=answer.usage.completion_tokens,
+        prompt_tokens=answer.usage.prompt_tokens,
+        cached_tokens=_cached_tokens(answer.usage),
+        seconds=0.0,
+    )
+
+
+def _weights(choice: Any) -> dict[int, float]:
+    """Log-probabilities of the first token's alternatives by id, where the server tells any by their ids."""
+    told = getattr(choice.logprobs, "top_logprobs", None) or [{}]
+    by_id = [(name.removeprefix("token_id:"), name, weight) for name, weight in (told[0] or {}).items()]
+    return {int(id): weight for id, name, weight in by_id if id != name}
 
 
 def _cached_tokens(usage: Any) -> int | None:

@@ -10,6 +10,8 @@ A script decides the answer: `countdown` plays the bundled teacher (right at a s
 babbles, a mapping answers by the last user message, and a function does anything, failures included. A script returns
 the *whole* turn after the prompt; cutting at stop strings and limits is the engine's part.
 
+What a script would say next is what `weigh` finds probable, unless the script tells the chances itself.
+
 It does not model time, memory or a prefix cache: an answer takes event-loop turns, or a set time per token. Of the
 sampling parameters it reads `temperature` (only whether it is 0), `max_tokens` and `logprobs`, which it makes up.
 """
@@ -20,20 +22,25 @@ import asyncio
 import difflib
 import hashlib
 import inspect
+import math
 import random
 import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from factory.engines.base import Capabilities, EngineStats, Prompt, Request
 from factory.errors import ConfigError, EngineDead, EngineError
-from factory.types import FinishReason, Generation
+from factory.types import FinishReason, Generation, Sampling, Weighed
 
 TURN = "\x03"
 """Ends the name of a role in a rendered prompt; what follows the last one is the assistant's text so far."""
+
+SURE = 0.9
+"""How probable `weigh` finds the token that a script would go on with; all others together have the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class Reply:
     """Event-loop turns that the answer takes, on top of the engine's own."""
     error: str | None = None
     """Fail the request with this message instead."""
+    chances: Mapping[str, float] | None = None
+    """Probability of each next character, for `weigh`; made of `text` by default."""
 
 
 Script = Callable[[Prompt, Request], Reply]
@@ -80,7 +89,14 @@ class ScriptedEngine:
         if max_running < 1:
             raise ConfigError(f"scripted engine: max_running is {max_running}, but must be at least 1")
         self._script = _script(script, seed, solve_rate, slip_rate)
-        self._capabilities = Capabilities(token_prompts, token_prompts, False, max_running, max_context)
+        self._capabilities = Capabilities(
+            token_prompts=token_prompts,
+            logprobs=token_prompts,
+            weighs=token_prompts,
+            prefix_caching=False,
+            max_running=max_running,
+            max_context=max_context,
+        )
         self._delay_turns = delay_turns
         self._seconds_per_token = seconds_per_token
         self._fail_every = fail_every
@@ -116,6 +132,19 @@ class ScriptedEngine:
                 future.set_result(None)
 
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
+        generation, _ = await self._ask(prompt, request)
+        return generation
+
+    async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:
+        if not self._capabilities.weighs:
+            raise ConfigError("scripted engine: tokens can be weighed with token_prompts only")
+        said, reply = await self._ask(prompt, Request(Sampling(max_tokens=1), key=key))
+        chances = [_chance(reply, chr(choice)) for choice in choices]
+        logprobs = tuple(math.log(chance) if chance > 0.0 else -math.inf for chance in chances)
+        return Weighed(logprobs, said.generated_tokens, said.prompt_tokens, said.cached_tokens, said.seconds)
+
+    async def _ask(self, prompt: Prompt, request: Request) -> tuple[Generation, Reply]:
+        """What the engine makes of the script's answer, and that answer."""
         self._admit(prompt, request)
         number = self._submitted
         started = time.perf_counter()
@@ -126,12 +155,12 @@ class ScriptedEngine:
             self._count(waiting=-1)
         self._count(running=1)
         try:
-            generation = await self._answer(prompt, request, number)
+            generation, reply = await self._answer(prompt, request, number)
         finally:
             self._count(running=-1)
             self._places.release()
         self._count(generated_tokens=generation.generated_tokens, prompt_tokens=generation.prompt_tokens)
-        return replace(generation, seconds=time.perf_counter() - started)
+        return replace(generation, seconds=time.perf_counter() - started), reply
 
     def _admit(self, prompt: Prompt, request: Request) -> None:
         if self._record:
@@ -148,7 +177,7 @@ class ScriptedEngine:
     def _count(self, **changes: int) -> None:
         self._stats = replace(self._stats, **{name: getattr(self._stats, name) + by for name, by in changes.items()})
 
-    async def _answer(self, prompt: Prompt, request: Request, number: int) -> Generation:
+    async def _answer(self, prompt: Prompt, request: Request, number: int) -> tuple[Generation, Reply]:
         self._raise_if_dead()
         prompt_tokens = _prompt_tokens(prompt, self._capabilities.token_prompts)
         room = self._room(prompt_tokens, request.sampling.max_tokens)
@@ -159,7 +188,7 @@ class ScriptedEngine:
             raise EngineError(f"scripted engine: {reply.error}")
         if self._fail_every and number % self._fail_every == 0:
             raise EngineError(f"scripted engine: request {number} fails, as told by fail_every={self._fail_every}")
-        return self._generation(text, finish, prompt_tokens, request.sampling.logprobs)
+        return self._generation(text, finish, prompt_tokens, request.sampling.logprobs), reply
 
     def _room(self, prompt_tokens: int, max_tokens: int) -> int:
         """How many tokens may be generated."""
@@ -226,6 +255,13 @@ def cut(text: str, stop: tuple[str, ...], room: int) -> tuple[str, FinishReason]
     if len(text) >= room:
         return text[:room], FinishReason.LENGTH
     return text, FinishReason.END
+
+
+def _chance(reply: Reply, token: str) -> float:
+    """How probable a token is as the next one."""
+    if reply.chances is not None:
+        return reply.chances.get(token, 0.0)
+    return SURE if reply.text.startswith(token) else (1.0 - SURE) / sys.maxunicode
 
 
 def written(prompt: Prompt) -> str:

@@ -12,7 +12,7 @@ What a `Generation` from here means:
   continuation by ids continues exactly this text.
 - `finish` is STOP for a stop string only. A stop token given through `Sampling.extra` ends the turn, hence END.
 - `logprobs` are those of the model before temperature and truncation, unless the engine argument `logprobs_mode` says
-  otherwise.
+  otherwise. The same holds for what `weigh` tells, which generates one token to be told it.
 
 A cancelled request is aborted. What it had generated until then stays in `stats.generated_tokens`.
 
@@ -31,13 +31,13 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from factory.engines.base import Capabilities, EngineStats, Prompt, Request
 from factory.errors import ConfigError, EngineDead, EngineError
-from factory.types import FinishReason, Generation
+from factory.types import FinishReason, Generation, Weighed
 
 log = logging.getLogger(__name__)
 
@@ -221,20 +221,50 @@ class VllmEngine:
             raise ConfigError(f"vllm engine: {_one_line(error)}") from error
 
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
+        self._raise_unless_started()
+        params = self._params(request)
+        output, seconds = await self._ask(prompt, params, request.key)
+        return self._generation(output, params, seconds)
+
+    async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:
+        self._raise_unless_started()
+        names = self._vllm
+        params = names.SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            logprob_token_ids=list(choices),
+            detokenize=False,
+            output_kind=names.FINAL_ONLY,
+            skip_clone=True,  # made for this request alone
+        )
+        output, seconds = await self._ask(prompt, params, key)
+        completion = output.outputs[0]
+        found = completion.logprobs[0]
+        return Weighed(
+            logprobs=tuple(found[choice].logprob for choice in choices),
+            generated_tokens=len(completion.token_ids),
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens,
+            seconds=seconds,
+        )
+
+    def _raise_unless_started(self) -> None:
         if self._llm is None:
             raise EngineDead(
                 "vllm engine: it is closed" if self._closed.is_set() else "vllm engine: it was not started"
             )
+
+    async def _ask(self, prompt: Prompt, params: Any, key: str) -> tuple[Any, float]:
+        """The finished request, and the seconds that it took."""
         if prompt.token_ids is None:
             raise EngineError("vllm engine: the prompt has no token ids")
-        params = self._params(request)
         started = time.perf_counter()
         self._in_flight += 1
         try:
-            output = await self._run(prompt.token_ids, params, f"{request.key}#{next(self._numbers)}")
+            output = await self._run(prompt.token_ids, params, f"{key}#{next(self._numbers)}")
         finally:
             self._in_flight -= 1
-        return self._generation(output, params, time.perf_counter() - started)
+        return output, time.perf_counter() - started
 
     def _params(self, request: Request) -> Any:
         sampling = request.sampling
@@ -378,6 +408,7 @@ def _declared(args: Mapping[str, Any]) -> Capabilities:
     return Capabilities(
         token_prompts=True,
         logprobs=True,
+        weighs=True,
         prefix_caching=bool(args.get("enable_prefix_caching", True)),
         max_running=int(args.get("max_num_seqs", 256)),
         max_context=args.get("max_model_len"),
@@ -388,6 +419,7 @@ def _actual(config: Any) -> Capabilities:
     return Capabilities(
         token_prompts=True,
         logprobs=True,
+        weighs=True,
         prefix_caching=bool(config.cache_config.enable_prefix_caching),
         max_running=int(config.scheduler_config.max_num_seqs),
         max_context=int(config.model_config.max_model_len),

@@ -23,7 +23,7 @@ import pytest
 from factory.engines import vllm
 from factory.engines.base import Engine, Prompt, Request, path_ids
 from factory.errors import ConfigError, EngineDead, EngineError
-from factory.types import FinishReason, Generation, Message, Sampling
+from factory.types import FinishReason, Generation, Message, Sampling, Weighed
 from tests.contract.engine_cases import (
     PLACES,
     Case,
@@ -98,6 +98,7 @@ async def test_capabilities_are_told_as_they_are(case: Case) -> None:
     assert told.max_running == PLACES
     assert told.max_context in {512, 1024}
     assert told.token_prompts == (case.renderer.render(QUESTION).token_ids is not None)
+    assert told.weighs == told.token_prompts
 
 
 async def test_many_at_once_get_each_their_own_answer(case: Case) -> None:
@@ -203,6 +204,109 @@ def _short(sampling: Sampling) -> Sampling:
     return replace(sampling, max_tokens=3)
 
 
+CHAIN = "<think>\ntry 3 + 7"
+"""What follows is hardly a choice: ` =`, for all engines under contract."""
+
+
+def _weighed_prompt(case: Case, text: str = CHAIN) -> Prompt:
+    if not case.engine.capabilities.weighs:
+        pytest.skip("weighs no tokens")
+    return _continued(case, case.renderer.render(QUESTION), text)
+
+
+async def test_tokens_are_weighed_each_in_its_place(case: Case) -> None:
+    prompt = _weighed_prompt(case)
+    sure, never = case.encode(" =")[0], case.encode("\n")[0]
+    weighed = await case.engine.weigh(prompt, (never, sure), "question")
+    assert weighed.logprobs[0] < math.log(0.1) < math.log(0.5) < weighed.logprobs[1] <= 0.0
+    again = await case.engine.weigh(prompt, (sure, never, sure), "question")
+    assert again.logprobs == pytest.approx([weighed.logprobs[place] for place in (1, 0, 1)], abs=1e-3)
+    (alone,) = (await case.engine.weigh(prompt, (never,), "question")).logprobs
+    assert alone == pytest.approx(weighed.logprobs[0], abs=1e-3)
+
+
+async def test_weighing_tells_what_it_cost(case: Case) -> None:
+    prompt = _weighed_prompt(case)
+    before = case.engine.stats
+    weighed = await case.engine.weigh(prompt, case.encode("\n"))
+    after = case.engine.stats
+    assert weighed.generated_tokens == 1
+    assert weighed.prompt_tokens == len(prompt.token_ids or ())
+    assert weighed.seconds > 0.0
+    assert after.generated_tokens - before.generated_tokens == 1
+    assert after.prompt_tokens - before.prompt_tokens == weighed.prompt_tokens
+
+
+async def test_what_is_weighed_is_served_from_the_prefix_cache(case: Case) -> None:
+    prompt = _weighed_prompt(case, CHAIN + " 3" * 300)
+    if not case.engine.capabilities.prefix_caching:
+        pytest.skip("caches no prefix")
+    await case.engine.generate(prompt, Request(Sampling(max_tokens=1)))
+    first = await case.engine.weigh(prompt, case.encode("\n"))
+    second = await case.engine.generate(prompt, Request(Sampling(max_tokens=1)))
+    assert first.cached_tokens == second.cached_tokens
+    assert (first.cached_tokens or 0) >= 256
+
+
+async def test_weighing_disturbs_no_generation_beside_it(case: Case) -> None:
+    prompt = _weighed_prompt(case)
+    request = Request(replace(GREEDY, max_tokens=6, logprobs=True))
+    alone = await case.engine.generate(prompt, request)
+    choices = case.encode("\n = +")
+    *weighed, beside, plain = await asyncio.gather(
+        *(case.engine.weigh(prompt, choices[: 1 + number % 3]) for number in range(4)),
+        case.engine.generate(prompt, request),
+        case.engine.generate(prompt, replace(request, sampling=replace(GREEDY, max_tokens=6))),
+    )
+    assert isinstance(beside, Generation)
+    assert isinstance(plain, Generation)
+    assert beside.token_ids == plain.token_ids == alone.token_ids
+    assert beside.logprobs == pytest.approx(alone.logprobs, abs=1e-3)
+    assert plain.logprobs is None
+    assert [len(one.logprobs) for one in weighed if isinstance(one, Weighed)] == [1, 2, 3, 1]
+
+
+async def test_a_bad_question_about_tokens_hurts_no_other(case: Case) -> None:
+    prompt = _weighed_prompt(case)
+    long = replace(prompt, token_ids=(prompt.token_ids or ()) * 80)
+    good, error = await asyncio.gather(
+        case.engine.weigh(prompt, (5,)), case.engine.weigh(long, (5,)), return_exceptions=True
+    )
+    assert not isinstance(good, BaseException)
+    assert isinstance(error, EngineError)
+    assert not isinstance(error, EngineDead)
+
+
+async def test_an_engine_that_weighs_nothing_says_what_it_takes(case: Case) -> None:
+    if case.engine.capabilities.weighs:
+        pytest.skip("weighs tokens")
+    with pytest.raises(ConfigError, match="completions"):
+        await case.engine.weigh(case.renderer.render(QUESTION), (5,))
+
+
+@REAL
+@pytest.mark.parametrize("case", ["vllm", "completions"], indirect=True)
+async def test_weights_are_the_models_own_whatever_the_sampling(case: Case) -> None:
+    prompt = _weighed_prompt(case, "<think>\ntry")
+    for sampling in (Sampling(temperature=0.3), Sampling(temperature=2.0, top_k=3), Sampling(top_p=0.2)):
+        said = await case.engine.generate(prompt, Request(replace(sampling, max_tokens=1, logprobs=True)))
+        assert said.token_ids is not None
+        assert said.logprobs is not None
+        weighed = await case.engine.weigh(prompt, said.token_ids)
+        assert weighed.logprobs == pytest.approx(said.logprobs, abs=1e-3)
+
+
+@REAL
+@pytest.mark.parametrize("case", ["vllm"], indirect=True)
+async def test_weights_of_all_tokens_sum_to_one(case: Case) -> None:
+    prompt = _weighed_prompt(case, "<think>\ntry")
+    halves = [await case.engine.weigh(prompt, tokens) for tokens in (range(118), range(118, 236))]
+    total = sum(math.exp(each) for half in halves for each in half.logprobs)
+    assert total == pytest.approx(1.0, abs=1e-3)
+    with pytest.raises(EngineError, match="236"):
+        await case.engine.weigh(prompt, (236,))
+
+
 async def test_what_it_cost_is_told(case: Case) -> None:
     before = case.engine.stats
     answer = await case.engine.generate(*asked(case, max_tokens=20))
@@ -290,6 +394,8 @@ async def test_closing_twice_ends_everything(case: Case) -> None:
             await on_its_way
         with pytest.raises(EngineDead):
             await case.engine.generate(*asked(case))
+        with pytest.raises(EngineDead):
+            await case.engine.weigh(asked(case)[0], (5,))
     if isinstance(case.engine, vllm.VllmEngine):
         assert len(before) >= 2
         assert not [process for process in before if process.is_running()]
@@ -340,11 +446,11 @@ async def test_a_death_fails_what_is_in_flight_and_what_comes_later(
     await until(_busy(case.engine))
     kill()
     async with asyncio.timeout(30):
-        later = case.engine.generate(prompt, request)
-        ends = await asyncio.gather(*tasks, later, return_exceptions=True)
+        later, asked_later = case.engine.generate(prompt, request), case.engine.weigh(prompt, (5,))
+        ends = await asyncio.gather(*tasks, later, asked_later, return_exceptions=True)
     assert all(isinstance(end, EngineError | Generation) for end in ends)
-    assert isinstance(ends[-1], EngineError)
-    assert any(isinstance(end, EngineError) for end in ends[:-1])
+    assert all(isinstance(end, EngineError) for end in ends[-2:])
+    assert any(isinstance(end, EngineError) for end in ends[:-2])
 
 
 PARENT = """

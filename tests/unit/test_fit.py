@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from factory.render import MessageRenderer, PlainRenderer, TemplateRenderer
 from pipelines import build, fit
 
 TEACHER = "pipelines/teachers/countdown"
-ABLE = Capabilities(token_prompts=True, logprobs=True, prefix_caching=True, max_running=8, max_context=512)
-UNABLE = Capabilities(token_prompts=False, logprobs=False, prefix_caching=False, max_running=8, max_context=None)
+ABLE = Capabilities(token_prompts=True, logprobs=True, weighs=True, prefix_caching=True, max_running=8, max_context=512)
+UNABLE = Capabilities(
+    token_prompts=False, logprobs=False, weighs=False, prefix_caching=False, max_running=8, max_context=None
+)
 
 
 def recipe(search: dict[str, Any], **sections: Any) -> Recipe:
@@ -198,3 +201,18 @@ def test_a_hub_names_tokenizer_is_the_workers_to_look_at() -> None:
     build.check_search(changed)
     with pytest.raises(ConfigError, match=r"^search\.step_stop"):
         build.worker_tools(changed.model_dump(mode="json"), build.policy(changed, "digest"), {})
+
+
+def test_a_judgement_needs_an_engine_that_weighs_tokens() -> None:
+    judged = recipe(beam(value="score"), scorer={"kind": "judgement", "cue": "judge"})
+    fit.check_capabilities(judged, ABLE)
+    with pytest.raises(ConfigError, match=r"^scorer\.kind: 'judgement'"):
+        fit.check_capabilities(judged, replace(ABLE, weighs=False))
+
+
+def test_a_judgement_of_the_teacher_is_spelled_in_single_tokens() -> None:
+    judged = recipe(beam(value="score", step_stop=["\n"]), scorer={"kind": "judgement", "cue": "judge"})
+    fit.check_texts(judged, TemplateRenderer(TEACHER))
+    wordy = recipe(beam(value="score", step_stop=["\n"]), scorer={"kind": "judgement", "cue": "judge", "no": " no no"})
+    with pytest.raises(ConfigError, match=r"^scorer\.no: ' no no' must be one token"):
+        fit.check_texts(wordy, TemplateRenderer(TEACHER))

@@ -1,0 +1,55 @@
+"""From `[scorer]` to a scorer, with what it asks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from factory.config import JudgementScorer as JudgementConfig
+from factory.config import LogprobScorer as LogprobConfig
+from factory.config import Recipe
+from factory.engines.base import Engine, Prompt
+from factory.errors import ConfigError
+from factory.render import Renderer
+from factory.rollout import extended
+from factory.scorers.base import Scorer
+from factory.scorers.judgement import JudgementScorer, Weigh
+from factory.scorers.logprob import LogprobScorer
+from factory.types import Message, Node, Problem, Weighed
+
+PROMPTS = 4096
+"""Rendered prompts that are remembered: each prefix of a problem is asked about behind the same one."""
+
+
+def scorer(recipe: Recipe, engine: Engine, renderer: Renderer) -> Scorer | None:
+    """None where the recipe has none."""
+    match recipe.scorer:
+        case LogprobConfig():
+            return LogprobScorer()
+        case JudgementConfig() as config:
+            return JudgementScorer(_weigh(config, engine, renderer))
+    return None
+
+
+def _weigh(config: JudgementConfig, engine: Engine, renderer: Renderer) -> Weigh:
+    cue = renderer.encode(config.cue) or ()
+    choices = (token(renderer, "scorer.yes", config.yes), token(renderer, "scorer.no", config.no))
+
+    @functools.lru_cache(PROMPTS)
+    def rendered(messages: tuple[Message, ...]) -> Prompt:
+        return renderer.render(messages)
+
+    async def weigh(problem: Problem, path: Sequence[Node]) -> Weighed:
+        before = extended(rendered(problem.messages), path)
+        asked = Prompt(before.messages, (before.token_ids or ()) + cue, before.prefix + config.cue)
+        return await engine.weigh(asked, choices, f"{problem.id}/{path[-1].id}/judgement")
+
+    return weigh
+
+
+def token(renderer: Renderer, key: str, text: str) -> int:
+    """The one token that spells a text. Raises ConfigError, naming the recipe's key, where it takes more."""
+    ids = renderer.encode(text)
+    if ids is None or len(ids) != 1:
+        raise ConfigError(f"{key}: {text!r} must be one token of the model's, and is {len(ids or ())}")
+    return ids[0]
