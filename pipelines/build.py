@@ -380,7 +380,7 @@ def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, s
         judging=Judging(judge, ThreadPoolExecutor(threads, thread_name_prefix="judge"), threads),
         policy=policy,
         load=Load(lambda: teacher.capabilities.max_running),
-        scorer=scorer(recipe, teacher, prompts),
+        scorer=None if recipe.scorer is None else scorer(recipe.scorer, teacher, prompts),
         beside=tuple(one for name, one in engines.items() if name != "teacher"),
     )
     return teacher, tools

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from factory.config import JudgementScorer as JudgementConfig
 from factory.config import LogprobScorer as LogprobConfig
-from factory.config import Recipe
+from factory.config import Scorer as ScorerConfig
 from factory.engines.base import Engine, Prompt
 from factory.errors import ConfigError
 from factory.render import Renderer
@@ -21,14 +21,13 @@ PROMPTS = 4096
 """Rendered prompts that are remembered: each prefix of a problem is asked about behind the same one."""
 
 
-def scorer(recipe: Recipe, engine: Engine, renderer: Renderer) -> Scorer | None:
-    """None where the recipe has none."""
-    match recipe.scorer:
+def scorer(config: ScorerConfig, engine: Engine, renderer: Renderer) -> Scorer:
+    """Raises ConfigError, naming the key, for texts that the tokenizer has no token for."""
+    match config:
         case LogprobConfig():
             return LogprobScorer()
-        case JudgementConfig() as config:
+        case JudgementConfig():
             return JudgementScorer(_weigh(config, engine, renderer))
-    return None
 
 
 def _weigh(config: JudgementConfig, engine: Engine, renderer: Renderer) -> Weigh:

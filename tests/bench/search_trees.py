@@ -3,8 +3,8 @@
     python -m tests.bench.search_trees --problems 100 --save
 
 A step is a line. `solver` knows whether a state can still reach the target and is the ceiling of all scorers;
-`shuffled solver` has the same scores at the wrong nodes and is the floor. Coverage is paired, problem by problem, with
-that of as many independent attempts as cost the same tokens.
+`judgement` is the teacher's own guess. Each has a `shuffled` twin, the same scores at the wrong nodes, which is its
+floor. Coverage is paired, problem by problem, with that of as many independent attempts as cost the same tokens.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from factory.config import JudgementScorer
 from factory.rollout import Tools
 from factory.scorers.base import Scorer
 from factory.search.beam import beam
@@ -22,6 +23,7 @@ from factory.search.dvts import dvts
 from factory.search.growth import Step
 from factory.search.mcts import Puct, mcts
 from factory.search.value import Valuation
+from pipelines.scorers import scorer
 from tests.bench._searching import RESULTS, Shuffled, Solver, Spent, Trial, at_equal_tokens, bench, figures, save, spent
 
 LINE = Step(stop=("\n",))
@@ -31,11 +33,11 @@ BASELINE = "best_of_64"
 def trials() -> list[Trial]:
     """Every strategy by every guide, up to the first right leaf."""
     found = [Trial(BASELINE, lambda _: best_of_n(64))]
-    for name, scorer in guides():
+    for name, guide in guides():
         found += [
-            Trial(f"beam 4x4 {name}", lambda _: beam(LINE, Valuation(), 4, 4, stop_at=1), scorer),
-            Trial(f"dvts 4x4 {name}", lambda _: dvts(LINE, Valuation(), 4, 4, stop_at=1), scorer),
-            Trial(f"mcts 256 {name}", lambda _: mcts(LINE, Valuation(), Puct(), 256, stop_at=1), scorer),
+            Trial(f"beam 4x4 {name}", lambda _: beam(LINE, Valuation(), 4, 4, stop_at=1), guide),
+            Trial(f"dvts 4x4 {name}", lambda _: dvts(LINE, Valuation(), 4, 4, stop_at=1), guide),
+            Trial(f"mcts 256 {name}", lambda _: mcts(LINE, Valuation(), Puct(), 256, stop_at=1), guide),
         ]
     return found + by_rollouts(Valuation(rollouts=1)) + by_rollouts(Valuation(rollouts=2))
 
@@ -51,6 +53,13 @@ def by_rollouts(worth: Valuation) -> list[Trial]:
 def guides() -> Iterable[tuple[str, Callable[[Tools], Scorer]]]:
     yield "solver", lambda _: Solver()
     yield "shuffled solver", lambda _: Shuffled(Solver())
+    yield "judgement", _judgement
+    yield "shuffled judgement", lambda tools: Shuffled(_judgement(tools))
+
+
+def _judgement(tools: Tools) -> Scorer:
+    """The teacher's own, by the cue that it knows."""
+    return scorer(JudgementScorer(kind="judgement", cue="judge"), tools.engine, tools.renderer)
 
 
 async def measure(split: str, problems: int, chosen: str) -> dict[str, list[Spent]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.config import Recipe
+from factory.config import JudgementScorer as JudgementConfig
 from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine
 from factory.errors import ConfigError, EngineDead, EngineError
@@ -73,15 +73,8 @@ def test_log_probabilities_are_of_the_last_step() -> None:
     assert scored(LogprobScorer(), [replace(STEP, logprobs=())]) == Score(None)
 
 
-def recipe(**judgement: str) -> Recipe:
-    return Recipe.model_validate(
-        {
-            "source": {"kind": "countdown", "count": 1},
-            "engines": {"teacher": {"kind": "scripted"}},
-            "search": {"kind": "beam"},
-            "scorer": {"kind": "judgement", "cue": "? ", "yes": "y", "no": "n"} | judgement,
-        }
-    )
+def config(yes: str = "y") -> JudgementConfig:
+    return JudgementConfig(kind="judgement", cue="? ", yes=yes, no="n")
 
 
 async def test_the_cue_stands_behind_the_path_and_is_asked_about_by_ids() -> None:
@@ -90,7 +83,7 @@ async def test_the_cue_stands_behind_the_path_and_is_asked_about_by_ids() -> Non
 
     engine = ScriptedEngine(doubtful)
     await engine.start()
-    asked = scorer(recipe(), engine, PlainRenderer())
+    asked = scorer(config(), engine, PlainRenderer())
     assert isinstance(asked, JudgementScorer)
     found = await asked.score(problem(1), [STEP])
     assert found.value == pytest.approx(0.25)
@@ -103,5 +96,5 @@ async def test_the_cue_stands_behind_the_path_and_is_asked_about_by_ids() -> Non
 
 def test_yes_and_no_are_one_token_each() -> None:
     with pytest.raises(ConfigError, match=r"^scorer\.yes: 'yes' must be one token"):
-        scorer(recipe(yes="yes"), ScriptedEngine(), PlainRenderer())
+        scorer(config(yes="yes"), ScriptedEngine(), PlainRenderer())
     assert token(PlainRenderer(), "scorer.no", "n") == ord("n")
