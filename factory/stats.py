@@ -201,10 +201,10 @@ def _resampled(
     whole = range(n)
     drawn = sorted(statistic(draw.choices(whole, k=n)) for _ in range(resamples))
     cut = (1 - _checked(level)) / 2
-    return Interval(statistic(whole), _quantile(drawn, cut), _quantile(drawn, 1 - cut), level)
+    return Interval(statistic(whole), quantile(drawn, cut), quantile(drawn, 1 - cut), level)
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
     """The value below which `share` of the sorted values lie, linear between neighbours."""
     place = share * (len(ordered) - 1)
     below = math.floor(place)

@@ -71,6 +71,24 @@ def run(
 
 
 @app.command()
+def estimate(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    pilot: Annotated[int, typer.Option(help="Problems to run, drawn at random from the source.")] = 32,
+    out: Annotated[
+        str | None, typer.Option(help="Run folder that keeps the pilot: a run goes on from it. Else it is forgotten.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast tokens, time, money and yield of a recipe from a pilot, with 80% intervals."""
+    from factory.config import load_recipe
+    from pipelines.estimate import estimate as forecast
+    from pipelines.progress import show
+
+    forecast(load_recipe(recipe, overrides or []), pilot, out, show, as_json=as_json)
+
+
+@app.command()
 def refine(run: RunFolder, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Make the transcripts of a run again from its rollouts, without a search."""
     from pipelines.refine import refine_again

@@ -53,6 +53,8 @@ class Options:
     """Validate every problem before an engine starts, not the first thousand."""
     retry_errors: bool = False
     """Take problems that were given up again."""
+    only: frozenset[str] | None = None
+    """Ids of the problems that this invocation takes; None for all of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ def _owed(store: Store, recipe: Recipe, config: dict[str, Any], options: Options
     items = unique(validate_first(build.source(recipe), validate, strict=options.strict))
     states = problem_states(iter_sidecars(store, "rollouts"))
     closed = [id for id, state in states.items() if not (options.retry_errors and state.status == "error")]
-    return Dispatch(build.dispatchable(table, items), closed, recipe.run.tries), items
+    wanted = (item for item in items if options.only is None or item.id in options.only)
+    return Dispatch(build.dispatchable(table, wanted), closed, recipe.run.tries), items
 
 
 def _is_spent(store: Store, recipe: Recipe) -> bool:

@@ -7,9 +7,10 @@ from them: what was read as the answer (texts that differ are different answers)
 
 - `chosen`: 72 MATH problems, 8 attempts each of a Qwen2-Math model with a reward model's score, which a logistic
   function brings into [0, 1]. How often the chosen answer is right, against a single attempt, and against any of 8.
-- `agreed`: 54 problems of AMC 2023 and AIME 2024, 50 attempts each of a 3B model. The teacher here is a draw with
-  replacement from the 50, so that its most probable answer is known. How often `consensus` stops, at which cost, at
-  another answer than that (its promise), and how right it is, against as many attempts for every problem.
+- `agreed`: the same 72 problems, and 54 of AMC 2023 and AIME 2024, which are too hard for the 3B model that answered
+  each 50 times. The teacher here is a draw with replacement from what was recorded, so that its most probable answer is
+  known. How often `consensus` stops, how often at another answer than that (its promise), at which cost, and how right
+  it is, against as many attempts for every problem.
 - `simulated`: the same promise on answer distributions that are made to be hard.
 """
 
@@ -197,10 +198,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", action="store_true", help="write the results beside the others")
     arguments = parser.parse_args()
-    problems = many()
+    sets = {"math": scored(), "amc and aime": many()}
     result = {
-        "chosen": chosen(scored()),
-        "agreed": {str(error): agreed(problems, error) for error in ERRORS},
+        "chosen": chosen(sets["math"]),
+        "agreed": {name: {str(error): agreed(problems, error) for error in ERRORS} for name, problems in sets.items()},
         "simulated": {name: {str(error): simulated(one, error) for error in ERRORS} for name, one in HARD.items()},
     }
     print(json.dumps(result, indent=2))
