@@ -14,23 +14,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from factory.errors import ConfigError
 from factory.ids import canonical_json, digest
-
-
-class Section(BaseModel):
-    """A closed, immutable table of the recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+from factory.search_config import (
+    ANSWER_TOKENS,
+    BeamConfig,
+    BestOfNConfig,
+    BudgetForcingConfig,
+    ConsensusConfig,
+    DvtsConfig,
+    JudgementScorer,
+    LadderConfig,
+    LogprobScorer,
+    MctsConfig,
+    ReviseConfig,
+    Scorer,
+    Search,
+    StepConfig,
+    rungs,
+)
+from factory.section import Section
 
 
 class CheckConfig(Section):
     """A check for problems that bring none of their own."""
 
     verifier: str
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default={})
 
 
 class CountdownSource(Section):
@@ -56,9 +68,9 @@ class FileSource(Section):
     kind: Literal["jsonl", "parquet"]
     files: list[str] = Field(min_length=1)
     """Paths or globs; read in the order given, each glob sorted."""
-    fields: dict[str, str | list[str]] = {}
+    fields: dict[str, str | list[str]] = Field(default={})
     """Which column of the files holds which key of a problem, such as `{ prompt = "question" }`."""
-    checks: list[CheckConfig] = []
+    checks: list[CheckConfig] = Field(default=[])
     """For rows without checks."""
 
 
@@ -70,8 +82,8 @@ class DatasetSource(Section):
     split: str = "train"
     subset: str | None = None
     """The dataset's own configuration name; None where it has but one."""
-    fields: dict[str, str | list[str]] = {}
-    checks: list[CheckConfig] = []
+    fields: dict[str, str | list[str]] = Field(default={})
+    checks: list[CheckConfig] = Field(default=[])
 
 
 Source = Annotated[CountdownSource | FileSource | DatasetSource, Field(discriminator="kind")]
@@ -81,7 +93,7 @@ class PromptConfig(Section):
     """How messages become a prompt."""
 
     system: str = ""
-    template: dict[str, Any] = {}
+    template: dict[str, Any] = Field(default={})
     """Arguments of the chat template."""
 
 
@@ -91,9 +103,9 @@ class VllmEngineConfig(Section):
     kind: Literal["vllm"]
     model: str
     """A Hugging Face name or a local folder."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={})
     """Engine arguments, passed through."""
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default={})
     """Environment variables of the engine, such as VLLM_CPU_KVCACHE_SPACE."""
 
 
@@ -127,7 +139,7 @@ class ScriptedEngineConfig(Section):
     """A deterministic engine without a model: for tests, dry runs of a pipeline, and load tests."""
 
     kind: Literal["scripted"]
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={})
 
     @property
     def model(self) -> str:
@@ -146,250 +158,8 @@ class SamplingConfig(Section):
     min_p: float = Field(default=0.0, ge=0, le=1)
     max_tokens: int = Field(default=256, ge=1)
     logprobs: bool = False
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = Field(default={})
     """Other parameters of the engine, passed through."""
-
-
-class ChainsConfig(Section):
-    """What searches of independent attempts share."""
-
-    n: int = Field(default=1, ge=1)
-    """Attempts at most."""
-    wave: int | None = Field(default=None, ge=1)
-    """Of them, going on at once; all `n` by default."""
-    stop_at: int | None = Field(default=None, ge=1)
-    """Right answers that end the search; never early by default."""
-
-    @model_validator(mode="after")
-    def _within_n(self) -> Self:
-        for name in ("wave", "stop_at"):
-            value = getattr(self, name)
-            if value is not None and value > self.n:
-                raise ValueError(f"{name} = {value} is more than n = {self.n}")
-        return self
-
-
-class BestOfNConfig(ChainsConfig):
-    """Independent attempts, in waves, until enough of them are right."""
-
-    kind: Literal["best_of_n"]
-    n: int = Field(default=16, ge=1)
-
-
-ROLLOUTS = 4
-"""Continuations of a step where a recipe does not say how many."""
-
-
-class StepConfig(Section):
-    """What tree searches share: how far a step goes, and what guides them."""
-
-    step_stop: list[str] = ["\n\n"]
-    """Texts that end a step."""
-    step_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that end a step; no limit by default."""
-    max_steps: int = Field(default=64, ge=1)
-    """Steps of one path; the last goes to the end of the turn."""
-    value: Literal["score", "rollouts"] = "score"
-    """What a step is worth: what [scorer] says, or the share of its continuations to the end that are right."""
-    rollouts: int | None = Field(default=None, ge=1)
-    """Continuations of a step, for `value = "rollouts"`; 4 by default. They are counted, and kept as leaves."""
-    aggregate: Literal["last", "min", "product", "mean"] = "last"
-    """How the values of a path's steps become one."""
-    stop_at: int | None = Field(default=None, ge=1)
-    """Right answers that end the search; never early by default."""
-
-    @model_validator(mode="after")
-    def _steps_end(self) -> Self:
-        if not self.step_tokens and not any(self.step_stop):
-            raise ValueError("step_stop: a step must end somewhere: give it a text, or step_tokens")
-        if "" in self.step_stop:
-            raise ValueError("step_stop: an empty text ends nothing")
-        if self.value == "score" and self.rollouts is not None:
-            raise ValueError("rollouts does nothing with value = 'score'")
-        return self
-
-    @property
-    def continuations(self) -> int:
-        """Of each step; 0 where a scorer says what it is worth."""
-        return 0 if self.value == "score" else self.rollouts or ROLLOUTS
-
-
-class BeamConfig(StepConfig):
-    """The best prefixes are kept, step by step."""
-
-    kind: Literal["beam"]
-    width: int = Field(default=4, ge=1)
-    """Prefixes that are kept at each step."""
-    branch: int = Field(default=4, ge=1)
-    """Continuations of each of them."""
-
-
-class DvtsConfig(StepConfig):
-    """Diverse subtrees: as many beams of one prefix, each by itself."""
-
-    kind: Literal["dvts"]
-    width: int = Field(default=4, ge=1)
-    """Subtrees."""
-    branch: int = Field(default=4, ge=1)
-    """Continuations of the prefix that a subtree keeps."""
-
-
-class MctsConfig(StepConfig):
-    """Monte-Carlo tree search by PUCT, with progressive widening."""
-
-    kind: Literal["mcts"]
-    expansions: int = Field(default=256, ge=1)
-    """Generations in all, those that value a step included."""
-    parallel: int = Field(default=8, ge=1)
-    """Steps outstanding at once."""
-    exploration: float = Field(default=0.1, ge=0)
-    """PUCT's constant: more of it spreads the search."""
-    widening: float = Field(default=2.0, gt=0)
-    """A step with N visits is continued at most `widening * N ** widening_power` times."""
-    widening_power: float = Field(default=0.5, ge=0, le=1)
-    prior: Literal["samples", "logprob"] = "samples"
-    """What is expected of a step before it is looked at: how often it was sampled, or that and its probability."""
-
-    @model_validator(mode="after")
-    def _one_step_fits(self) -> Self:
-        last = max(self.parallel, self.continuations)
-        if self.expansions <= last:
-            raise ValueError(
-                f"expansions = {self.expansions}: the last {last} go to the end of the turn, so give it more"
-            )
-        return self
-
-
-ANSWER_TOKENS = 16
-"""Least room that budget forcing leaves for an answer."""
-
-
-class BudgetForcingConfig(ChainsConfig):
-    """Attempts that think no less and no more than they are told, and always answer."""
-
-    kind: Literal["budget_forcing"]
-    min_thinking: int = Field(default=0, ge=0)
-    """Tokens below which the end of thinking is left out, and `wait` put in its place."""
-    max_thinking: int = Field(ge=1)
-    """Tokens at which thinking is ended by `cue`."""
-    end: str = Field(default="</think>", min_length=1)
-    """What ends the thinking."""
-    wait: str = Field(default="Wait", min_length=1)
-    cue: str = Field(default="\n</think>\n\nFinal answer:", min_length=1)
-    boundary: str | None = Field(default=None, min_length=1)
-    """What a cue should come behind, such as a line's end; by default it comes wherever the limit is."""
-    slack: int = Field(default=16, ge=1)
-    """Tokens before `max_thinking` from which on the first boundary ends the thinking."""
-
-    @model_validator(mode="after")
-    def _can_be_kept(self) -> Self:
-        if self.min_thinking > self.last:
-            less = f", less slack = {self.slack}" if self.boundary else ""
-            raise ValueError(
-                f"min_thinking = {self.min_thinking} is more than max_thinking = {self.max_thinking}{less}"
-            )
-        if self.last < 1:
-            raise ValueError(f"slack = {self.slack} leaves nothing of max_thinking = {self.max_thinking}")
-        if self.end in self.wait:
-            raise ValueError(f"wait: it ends the thinking, since {self.end!r} stands in it")
-        for name, other in (("wait", "min_thinking"), ("slack", "boundary")):
-            # A stored recipe gives every key, so a key that has its default says nothing.
-            if getattr(self, name) != BudgetForcingConfig.model_fields[name].default and not getattr(self, other):
-                raise ValueError(f"{name} does nothing without {other}")
-        return self
-
-    @property
-    def last(self) -> int:
-        """Tokens after which nothing but a boundary is waited for."""
-        return self.max_thinking - (self.slack if self.boundary else 0)
-
-
-class ReviseConfig(ChainsConfig):
-    """An answer, a criticism, another answer; `n` first ones, each revised by itself."""
-
-    kind: Literal["revise"]
-    turns: int = Field(default=1, ge=1)
-    """Criticisms of each at most."""
-    criticism: str = Field(default="That is wrong. Try again.", min_length=1)
-    """The user's turn after an answer."""
-    when: Literal["wrong", "always"] = "wrong"
-    """Which answers are criticised: those that a verifier found wrong, or all."""
-
-
-class ConsensusConfig(Section):
-    """Attempts until their answers agree, for problems that no verifier decides."""
-
-    kind: Literal["consensus"]
-    n: int = Field(default=32, ge=1)
-    error: float = Field(default=0.05, gt=0, lt=1)
-    """Chance at most that the answer which it stops at is not the teacher's most probable one."""
-    wave: int = Field(default=4, ge=1)
-    """Attempts that may be undecided at once."""
-
-    @model_validator(mode="after")
-    def _within_n(self) -> Self:
-        if self.wave > self.n:
-            raise ValueError(f"wave = {self.wave} is more than n = {self.n}")
-        return self
-
-
-OneSearch = Annotated[
-    BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig,
-    Field(discriminator="kind"),
-]
-
-
-class LadderConfig(Section):
-    """Strategies one after the other, each for the problems that those before it left unsolved."""
-
-    kind: Literal["ladder"]
-    rungs: list[OneSearch] = Field(min_length=1)
-    """Without a `stop_at` of their own: each ends where the right answers that are still missing are there."""
-    stop_at: int | None = Field(default=None, ge=1)
-    """Right answers, of all rungs together, that end the search; by default any, once a rung is at its end."""
-    hopeless_after: int | None = Field(default=None, ge=1)
-    """Generated tokens after which a problem without a right answer climbs no further rung: it is given up."""
-
-    @model_validator(mode="after")
-    def _one_stop(self) -> Self:
-        for place, rung in enumerate(self.rungs):
-            if rung.stop_at is not None:
-                raise ValueError(f"rungs.{place}.stop_at does nothing: the ladder's own stop_at holds for every rung")
-        if self.hopeless_after is not None and len(self.rungs) == 1:
-            raise ValueError("hopeless_after does nothing with one rung: there is none to climb to")
-        return self
-
-
-Search = Annotated[
-    BestOfNConfig
-    | BeamConfig
-    | DvtsConfig
-    | MctsConfig
-    | BudgetForcingConfig
-    | ReviseConfig
-    | LadderConfig
-    | ConsensusConfig,
-    Field(discriminator="kind"),
-]
-
-
-class LogprobScorer(Section):
-    """The mean log-probability of what was sampled; costs nothing."""
-
-    kind: Literal["logprob"]
-
-
-class JudgementScorer(Section):
-    """The teacher's own judgement: how probable it finds `yes` after a cue."""
-
-    kind: Literal["judgement"]
-    cue: str = Field(min_length=1)
-    """Put after the prefix; never kept."""
-    yes: str = Field(default=" yes", min_length=1)
-    no: str = Field(default=" no", min_length=1)
-
-
-Scorer = Annotated[LogprobScorer | JudgementScorer, Field(discriminator="kind")]
 
 
 class PruneConfig(Section):
@@ -449,16 +219,16 @@ class SandboxConfig(Section):
     """Of a service, for `remote`."""
     token_env: str | None = None
     """Environment variable that holds that service's bearer token."""
-    modules: list[str] = []
+    modules: list[str] = Field(default=[])
     """Loaded before any program comes, such as numpy, beside those that programs use most."""
-    paths: list[str] = []
+    paths: list[str] = Field(default=[])
     """Folders of packages that programs may import from, such as an environment's `site-packages`."""
 
 
 class HumanConfig(Section):
     """What people said of attempts."""
 
-    reviews: list[str] = []
+    reviews: list[str] = Field(default=[])
     """Files of reviews: paths or globs. They come later than the attempts, and are read when transcripts are made."""
 
 
@@ -538,11 +308,6 @@ class Recipe(Section):
     @property
     def teacher(self) -> EngineConfig:
         return self.engines["teacher"]
-
-
-def rungs(search: Search) -> Sequence[OneSearch | ConsensusConfig]:
-    """The strategies of a ladder; any other stands alone."""
-    return search.rungs if isinstance(search, LadderConfig) else [search]
 
 
 FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox", "human")

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from factory.config import (
+from factory.config import Recipe
+from factory.engines.base import Capabilities, Prompt
+from factory.errors import ConfigError, SourceError
+from factory.render import Renderer
+from factory.search_config import (
     BudgetForcingConfig,
     ConsensusConfig,
     JudgementScorer,
     LadderConfig,
     OneSearch,
-    Recipe,
     ReviseConfig,
     StepConfig,
 )
-from factory.engines.base import Capabilities, Prompt
-from factory.errors import ConfigError, SourceError
-from factory.render import Renderer
 from pipelines.scorers import token
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from factory.config import JudgementScorer as JudgementConfig
-from factory.config import LogprobScorer as LogprobConfig
-from factory.config import Scorer as ScorerConfig
 from factory.engines.base import Engine, Prompt
 from factory.errors import ConfigError
 from factory.render import Renderer
@@ -15,6 +12,9 @@ from factory.rollout import extended
 from factory.scorers.base import Scorer
 from factory.scorers.judgement import JudgementScorer, Weigh
 from factory.scorers.logprob import LogprobScorer
+from factory.search_config import JudgementScorer as JudgementConfig
+from factory.search_config import LogprobScorer as LogprobConfig
+from factory.search_config import Scorer as ScorerConfig
 from factory.types import Message, Node, Problem, Weighed
 
 PROMPTS = 4096

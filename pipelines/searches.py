@@ -5,18 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from factory.config import (
-    BeamConfig,
-    BestOfNConfig,
-    BudgetForcingConfig,
-    ConsensusConfig,
-    DvtsConfig,
-    LadderConfig,
-    MctsConfig,
-    OneSearch,
-    ReviseConfig,
-    StepConfig,
-)
 from factory.search.base import Search
 from factory.search.beam import beam
 from factory.search.best_of_n import best_of_n
@@ -28,6 +16,18 @@ from factory.search.ladder import ladder
 from factory.search.mcts import Puct, mcts
 from factory.search.revise import revise
 from factory.search.value import Valuation
+from factory.search_config import (
+    BeamConfig,
+    BestOfNConfig,
+    BudgetForcingConfig,
+    ConsensusConfig,
+    DvtsConfig,
+    LadderConfig,
+    MctsConfig,
+    OneSearch,
+    ReviseConfig,
+    StepConfig,
+)
 
 
 def maker(config: OneSearch | ConsensusConfig | LadderConfig) -> Callable[[], Search]:

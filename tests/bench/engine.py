@@ -102,7 +102,7 @@ def _prompts(recipe: Recipe, build: Any) -> list[list[int]]:
 
 def attempts(recipe: Recipe) -> int:
     """Per problem, every time."""
-    from factory.config import BestOfNConfig
+    from factory.search_config import BestOfNConfig
 
     if not isinstance(recipe.search, BestOfNConfig):
         raise TypeError(recipe.search.kind)

@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from factory.config import JudgementScorer
 from factory.rollout import Tools
 from factory.scorers.base import Scorer
 from factory.search.beam import beam
@@ -23,6 +22,7 @@ from factory.search.dvts import dvts
 from factory.search.growth import Step
 from factory.search.mcts import Puct, mcts
 from factory.search.value import Valuation
+from factory.search_config import JudgementScorer
 from pipelines.scorers import scorer
 from tests.bench._searching import RESULTS, Shuffled, Solver, Spent, Trial, at_equal_tokens, bench, figures, save, spent
 

@@ -10,7 +10,6 @@ import pytest
 from pydantic import ValidationError
 
 from factory.config import (
-    BestOfNConfig,
     Recipe,
     differences,
     identity,
@@ -21,6 +20,7 @@ from factory.config import (
     resolved,
 )
 from factory.errors import ConfigError
+from factory.search_config import BestOfNConfig
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("factory", "pipelines", "sandboxes")
 
-BOTTOM = ["factory.types", "factory.errors", "factory.ids", "factory.config", "factory.stats"]
+BOTTOM = [
+    "factory.types",
+    "factory.errors",
+    "factory.ids",
+    "factory.config",
+    "factory.search_config",
+    "factory.section",
+    "factory.stats",
+]
 NOUNS = ["factory.types", "factory.errors", "factory.ids"]
 STAGES = [f"factory.{s}" for s in ("sources", "engines", "search", "scorers", "verifiers", "prune", "refine")]
 STORAGE = [f"factory.{s}" for s in ("rows", "store", "lease", "shards", "runs", "check", "card")]

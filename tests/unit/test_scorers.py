@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.config import JudgementScorer as JudgementConfig
 from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine
 from factory.errors import ConfigError, EngineDead, EngineError
@@ -17,6 +16,7 @@ from factory.render import PlainRenderer
 from factory.scorers.base import Score
 from factory.scorers.judgement import JudgementScorer, share
 from factory.scorers.logprob import LogprobScorer
+from factory.search_config import JudgementScorer as JudgementConfig
 from factory.types import Node, Problem, Scoring, Weighed
 from pipelines.scorers import scorer, token
 from tests.rig import problem
