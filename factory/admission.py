@@ -5,7 +5,7 @@ Two thresholds, both from the number of requests that the engine can run (`place
 - At most `places` and an eighth more are inside. The eighth waits in the engine's own queue, so that a free place is
   taken at the engine's next step; a request from here would come a step or two later. More than that would wait where
   nothing can be reordered or forgotten.
-- Another problem is wanted while fewer than that are inside or urgently waiting, whatever the strategies do: a tree
+- Another problem is wanted while fewer than that are urgent, inside or waiting, whatever the strategies do: a tree
   that asks for one step at a time makes room for others, a tree that suddenly asks for many fills the queue here.
 
 Who waits goes in by priority, then the older tree first: trees are finished rather than begun, so few are open, their
@@ -43,6 +43,7 @@ class Admission:
         self._queue: list[Ticket] = []
         """A heap of those outside; it may still hold some that have left."""
         self._urgent = 0
+        """Of those inside and outside."""
 
     @property
     def inside(self) -> int:
@@ -64,24 +65,21 @@ class Admission:
         while self._queue and len(self._inside) < enough(places):
             ticket = heapq.heappop(self._queue)
             if ticket in self._outside:
-                self._forget(ticket)
+                self._outside.remove(ticket)
                 self._inside.add(ticket)
                 admitted.append(ticket)
         return admitted
 
     def leave(self, ticket: Ticket) -> None:
         """It is answered, or not wanted any more."""
-        self._inside.discard(ticket)
-        if ticket in self._outside:
-            self._forget(ticket)
+        for where in (self._inside, self._outside):
+            if ticket in where:
+                where.remove(ticket)
+                self._urgent -= ticket.priority == 0
 
     def wants_problem(self, places: int, trees: int) -> bool:
         """Whether another problem shall be begun, beside so many open trees."""
-        return len(self._inside) + self._urgent < enough(places) and trees < MAX_OPEN * places
-
-    def _forget(self, ticket: Ticket) -> None:
-        self._outside.remove(ticket)
-        self._urgent -= ticket.priority == 0
+        return self._urgent < enough(places) and trees < MAX_OPEN * places
 
 
 def enough(places: int) -> int:

@@ -23,8 +23,10 @@ from factory.search_config import (
     BeamConfig,
     BestOfNConfig,
     BudgetForcingConfig,
+    ChainScorer,
     ConsensusConfig,
     DvtsConfig,
+    EarlyRejectionConfig,
     JudgementScorer,
     LadderConfig,
     LogprobScorer,
@@ -32,7 +34,7 @@ from factory.search_config import (
     ReviseConfig,
     Scorer,
     Search,
-    StepConfig,
+    asks_for_scores,
     rungs,
 )
 from factory.section import Section
@@ -197,6 +199,9 @@ class BudgetConfig(Section):
     """Of a million generated tokens."""
     hour_price: float = Field(default=0.0, ge=0)
     """Of an hour in which one engine has requests."""
+    order: Literal["age", "yield"] = "age"
+    """Which open problem goes on first where the engine cannot serve all: the oldest, or the one of which the most
+    right answers are expected for a token. The second is for runs that end at a cap, and needs a search with waves."""
     problem: ProblemBudgetConfig = ProblemBudgetConfig()
 
     @model_validator(mode="after")
@@ -272,9 +277,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _scores_are_used(self) -> Self:
-        asked = [one.kind for one in rungs(self.search) if isinstance(one, StepConfig) and one.value == "score"]
+        asked = [one.kind for one in rungs(self.search) if asks_for_scores(one)]
         if asked and self.scorer is None:
-            raise ValueError(f"search: {asked[0]} with value = 'score' needs a [scorer], or value = 'rollouts'")
+            why = {"early_rejection": "keep needs a [scorer]"}
+            tree = "value = 'score' needs a [scorer], or value = 'rollouts'"
+            raise ValueError(f"search: {asked[0]} with {why.get(asked[0], tree)}")
         if self.scorer is not None and not asked:
             raise ValueError(f"scorer: search {self.search.kind!r} asks for no scores")
         if isinstance(self.scorer, LogprobScorer) and not self.sampling.logprobs:
@@ -407,9 +414,11 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("search", "budget_forcing"): BudgetForcingConfig,
     ("search", "revise"): ReviseConfig,
     ("search", "ladder"): LadderConfig,
+    ("search", "early_rejection"): EarlyRejectionConfig,
     ("search", "consensus"): ConsensusConfig,
     ("scorer", "logprob"): LogprobScorer,
     ("scorer", "judgement"): JudgementScorer,
+    ("scorer", "chain"): ChainScorer,
     ("prune",): PruneConfig,
     ("budget",): BudgetConfig,
     ("budget", "problem"): ProblemBudgetConfig,

@@ -168,6 +168,32 @@ class BudgetForcingConfig(ChainsConfig):
         return self.max_thinking - (self.slack if self.boundary else 0)
 
 
+class EarlyRejectionConfig(ChainsConfig):
+    """Attempts that are left as soon as they promise too little, and fresh ones in their place."""
+
+    kind: Literal["early_rejection"]
+    step_stop: list[str] = Field(default=["\n"])
+    """Texts that end a step."""
+    step_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that end a step; no limit by default."""
+    keep: float | None = Field(default=None, gt=0, le=1)
+    """An attempt is left at a step that [scorer] gives less than this; by default no scores are asked for."""
+    backtrack: str | None = Field(default=None, min_length=1)
+    """What an attempt says when it turns back, such as `Wait`."""
+    max_backtracks: int = Field(default=3, ge=1)
+    """An attempt that has said it so often is left."""
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.keep is None and self.backtrack is None:
+            raise ValueError("nothing would be left early: it needs keep and a [scorer], or backtrack")
+        if not self.step_tokens and not any(self.step_stop):
+            raise ValueError("step_stop: a step must end somewhere: give it a text, or step_tokens")
+        if "" in self.step_stop:
+            raise ValueError("step_stop: an empty text ends nothing")
+        return self
+
+
 class ReviseConfig(ChainsConfig):
     """An answer, a criticism, another answer; `n` first ones, each revised by itself."""
 
@@ -198,7 +224,7 @@ class ConsensusConfig(Section):
 
 
 OneSearch = Annotated[
-    BestOfNConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig,
+    BestOfNConfig | EarlyRejectionConfig | BeamConfig | DvtsConfig | MctsConfig | BudgetForcingConfig | ReviseConfig,
     Field(discriminator="kind"),
 ]
 
@@ -226,6 +252,7 @@ class LadderConfig(Section):
 
 Search = Annotated[
     BestOfNConfig
+    | EarlyRejectionConfig
     | BeamConfig
     | DvtsConfig
     | MctsConfig
@@ -253,9 +280,22 @@ class JudgementScorer(Section):
     no: str = Field(default=" no", min_length=1)
 
 
-Scorer = Annotated[LogprobScorer | JudgementScorer, Field(discriminator="kind")]
+class ChainScorer(Section):
+    """Whether a verifier that reads along finds a flaw in what is there; asks no model."""
+
+    kind: Literal["chain"]
+
+
+Scorer = Annotated[LogprobScorer | JudgementScorer | ChainScorer, Field(discriminator="kind")]
 
 
 def rungs(search: Search) -> Sequence[OneSearch | ConsensusConfig]:
     """The strategies of a ladder; any other stands alone."""
     return search.rungs if isinstance(search, LadderConfig) else [search]
+
+
+def asks_for_scores(search: OneSearch | ConsensusConfig) -> bool:
+    """Whether a strategy needs the run's scorer."""
+    if isinstance(search, StepConfig):
+        return search.value == "score"
+    return isinstance(search, EarlyRejectionConfig) and search.keep is not None

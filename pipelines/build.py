@@ -40,11 +40,15 @@ from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Load, Tools
+from factory.scorers.base import Scorer
+from factory.scorers.chain import ChainScorer, Flaw
+from factory.search.allocate import Cost, by_yield
 from factory.search.base import Search
 from factory.search.caps import Caps, capped
+from factory.search_config import Scorer as ScorerConfig
 from factory.sources.base import BadLine, RowError, Source
 from factory.types import Check, Policy, Problem, Sampling
-from factory.verifiers.base import Verifiers, validate_checks, verdicts, within
+from factory.verifiers.base import Verifiers, flaw, validate_checks, verdicts, within
 from factory.verifiers.human import HumanVerifier, Review, Reviews, parse
 from factory.verifiers.jail import Jail
 from factory.verifiers.judge import JudgeVerifier, Model
@@ -337,9 +341,14 @@ def _model_name(config: EngineConfig, weights: str) -> str:
 
 
 def search(recipe: Recipe) -> Callable[[Problem], Search]:
-    """A fresh search for each problem, within the caps of one problem."""
-    make, caps = maker(recipe.search), Caps(**recipe.budget.problem.model_dump())
-    return lambda _: make() if caps == Caps() else capped(make(), caps, time.monotonic)
+    """A fresh search for each problem, within the caps of one problem, and in the order that the budget gives."""
+    make, caps, typical = maker(recipe.search), Caps(**recipe.budget.problem.model_dump()), Cost()
+
+    def search(_: Problem) -> Search:
+        made = make() if caps == Caps() else capped(make(), caps, time.monotonic)
+        return by_yield(made, typical) if recipe.budget.order == "yield" else made
+
+    return search
 
 
 def policy(recipe: Recipe, weights: str) -> Policy:
@@ -380,10 +389,17 @@ def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, s
         judging=Judging(judge, ThreadPoolExecutor(threads, thread_name_prefix="judge"), threads),
         policy=policy,
         load=Load(lambda: teacher.capabilities.max_running),
-        scorer=None if recipe.scorer is None else scorer(recipe.scorer, teacher, prompts),
+        scorer=_scorer(recipe.scorer, teacher, prompts, functools.partial(flaw, verifiers(recipe.sandbox, models))),
         beside=tuple(one for name, one in engines.items() if name != "teacher"),
     )
     return teacher, tools
+
+
+def _scorer(config: ScorerConfig | None, teacher: Engine, prompts: Renderer, flaw: Flaw) -> Scorer | None:
+    """`flaw`: what the run's verifiers find wrong with an unfinished attempt."""
+    if config is None:
+        return None
+    return ChainScorer(flaw) if config.kind == "chain" else scorer(config, teacher, prompts)
 
 
 def _judge_threads(recipe: Recipe) -> int:

@@ -205,7 +205,7 @@ def forecasted(recipe: Recipe, pilot: Pilot, total: int, start: float) -> Foreca
 
 def _price(recipe: Recipe, forecast: Forecast) -> None:
     """Money, where there are prices, and caps that the run will reach."""
-    figures, budget = forecast.figures, Budget(**recipe.budget.model_dump(exclude={"problem", "seconds"}))
+    figures, budget = forecast.figures, Budget(**recipe.budget.model_dump(exclude={"problem", "order", "seconds"}))
     tokens, busy = figures["tokens"], figures.get("engine_seconds")
     if budget.token_price or (budget.hour_price and busy is not None):
         value, lowest, highest = (budget.cost(one) for one in _spents(tokens, busy))

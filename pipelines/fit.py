@@ -17,6 +17,7 @@ from factory.render import Renderer
 from factory.search_config import (
     BudgetForcingConfig,
     ConsensusConfig,
+    EarlyRejectionConfig,
     JudgementScorer,
     LadderConfig,
     OneSearch,
@@ -41,7 +42,7 @@ def texts(recipe: Recipe) -> Iterator[Text]:
     """All that a recipe's search and scorer would have the tokenizer spell."""
     for place, one in _strategies(recipe):
         match one:
-            case StepConfig():
+            case StepConfig() | EarlyRejectionConfig():
                 yield from (Text(f"{place}.step_stop", text, stops=True) for text in one.step_stop)
             case BudgetForcingConfig():
                 yield Text(f"{place}.end", one.end, stops=True)
@@ -66,7 +67,7 @@ def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:
     """Raise for a search that goes on from where a generation ended on an engine that cannot, and for a turn that
     leaves no room for a prompt."""
     for place, one in _strategies(recipe):
-        if isinstance(one, StepConfig | BudgetForcingConfig) and not capabilities.token_prompts:
+        if isinstance(one, StepConfig | EarlyRejectionConfig | BudgetForcingConfig) and not capabilities.token_prompts:
             raise ConfigError(
                 f"{place}.kind: {one.kind!r} goes on from what the model has begun, by token ids, and the engine takes "
                 "none: use protocol = 'completions' or another engine"

@@ -135,7 +135,7 @@ def _is_spent(store: Store, recipe: Recipe) -> bool:
 
 
 def _budget(recipe: Recipe) -> Budget:
-    return Budget(**recipe.budget.model_dump(exclude={"problem"}))
+    return Budget(**recipe.budget.model_dump(exclude={"problem", "order"}))
 
 
 def _finish(store: Store, recipe: Recipe, config: dict[str, Any], ended: Ended) -> Summary:

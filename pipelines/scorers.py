@@ -14,14 +14,13 @@ from factory.scorers.judgement import JudgementScorer, Weigh
 from factory.scorers.logprob import LogprobScorer
 from factory.search_config import JudgementScorer as JudgementConfig
 from factory.search_config import LogprobScorer as LogprobConfig
-from factory.search_config import Scorer as ScorerConfig
 from factory.types import Message, Node, Problem, Weighed
 
 PROMPTS = 4096
 """Rendered prompts that are remembered: each prefix of a problem is asked about behind the same one."""
 
 
-def scorer(config: ScorerConfig, engine: Engine, renderer: Renderer) -> Scorer:
+def scorer(config: LogprobConfig | JudgementConfig, engine: Engine, renderer: Renderer) -> Scorer:
     """Raises ConfigError, naming the key, for texts that the tokenizer has no token for."""
     match config:
         case LogprobConfig():

@@ -11,6 +11,7 @@ from factory.search.best_of_n import best_of_n
 from factory.search.budget_forcing import Forcing, budget_forcing
 from factory.search.consensus import consensus
 from factory.search.dvts import dvts
+from factory.search.early_rejection import Patience, early_rejection
 from factory.search.growth import Step
 from factory.search.ladder import ladder
 from factory.search.mcts import Puct, mcts
@@ -22,6 +23,7 @@ from factory.search_config import (
     BudgetForcingConfig,
     ConsensusConfig,
     DvtsConfig,
+    EarlyRejectionConfig,
     LadderConfig,
     MctsConfig,
     OneSearch,
@@ -35,6 +37,10 @@ def maker(config: OneSearch | ConsensusConfig | LadderConfig) -> Callable[[], Se
     match config:
         case BestOfNConfig():
             return partial(best_of_n, config.n, config.wave, config.stop_at)
+        case EarlyRejectionConfig():
+            step = Step(tuple(config.step_stop), config.step_tokens, score=config.keep is not None)
+            patience = Patience(config.keep or 0.0, config.backtrack, config.max_backtracks)
+            return partial(early_rejection, config.n, step, patience, wave=config.wave, stop_at=config.stop_at)
         case BudgetForcingConfig():
             forcing = Forcing(**config.model_dump(exclude={"kind", "n", "wave", "stop_at"}))
             return partial(budget_forcing, config.n, forcing, wave=config.wave, stop_at=config.stop_at)

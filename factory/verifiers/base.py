@@ -63,7 +63,24 @@ class Composite(Verifier, Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAlong(Verifier, Protocol):
+    """A verifier that can tell of an unfinished attempt that it goes wrong. For search only: it decides nothing."""
+
+    def flaw(self, params: Mapping[str, Any], attempt: Attempt) -> str | None:
+        """What is wrong with what is there, whatever may follow; None for nothing."""
+        ...
+
+
 Verifiers = Mapping[str, Verifier]
+
+
+def flaw(verifiers: Verifiers, problem: Problem, attempt: Attempt) -> str | None:
+    """The first flaw that a problem's checks find in an unfinished attempt. LookupError where none reads along."""
+    reading = [(one, check) for check in problem.checks if isinstance(one := verifiers[check.verifier], ReadsAlong)]
+    if not reading:
+        raise LookupError(f"no check of problem {problem.id} reads unfinished attempts")
+    return next((found for one, check in reading if (found := one.flaw(check.params, attempt))), None)
 
 
 def within(verifiers: Verifiers, check: Check) -> Iterator[Check]:

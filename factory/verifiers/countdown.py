@@ -85,6 +85,11 @@ class CountdownVerifier:
         found = Finding(Aspect.ANSWER, outcome, answer.text, answer.fault or "equals the target")
         return [found, _chain_finding(game, thinking, answer)] if game.replay else [found]
 
+    def flaw(self, params: Mapping[str, Any], attempt: Attempt) -> str | None:
+        """The first whole line of an unfinished chain that is not right; also one that ends without `done`."""
+        game = _game(params)
+        return _fault_so_far(_Replay(game), attempt.text) if game.replay else None
+
     def as_attempt(self, reference: str) -> Attempt:
         """The answer line alone. Its origin is INJECTED: no model sampled it, so it can never be trained on."""
         return Attempt((Span(f"{ANSWER}{reference}", Origin.INJECTED),))
@@ -202,6 +207,18 @@ def _fault(replay: _Replay, thinking: str) -> str | None:
             return f"line {number}: {fault}"
     if lines[-1] != CLOSE:
         return f"line {len(lines) - 1}: no {CLOSE} on a line of its own"
+    return None
+
+
+def _fault_so_far(replay: _Replay, text: str) -> str | None:
+    """The same of an attempt's beginning, of which only whole lines are read. An opening mark may be missing: a chat
+    template may have put it into the prompt."""
+    lines = text.split("\n")[:-1]
+    for line in lines[1:] if lines[:1] == [OPEN] else lines:
+        if line == CLOSE:
+            return None if replay.done else "the chain ends without done"
+        if fault := replay.step(line):
+            return fault
     return None
 
 

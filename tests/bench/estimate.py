@@ -168,7 +168,7 @@ def _inline(value: Any) -> str:
 
 def _command(*words: object) -> str:
     program = [sys.executable, "-m", "pipelines.cli", *map(str, words)]
-    return subprocess.run(program, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(program, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _actual(out: Path) -> dict[str, float]:

@@ -110,6 +110,7 @@ def test_every_default() -> None:
             "money": None,
             "token_price": 0.0,
             "hour_price": 0.0,
+            "order": "age",
             "problem": {"tokens": None, "engine_seconds": None, "seconds": None},
         },
         "sandbox": {
@@ -285,6 +286,18 @@ def test_an_unknown_key_without_a_near_one_is_told_what_there_is() -> None:
         (table(search={"kind": "best_of_n", "n": 4, "wave": 5}), "wave = 5 is more than n = 4"),
         (table(search={"kind": "best_of_n", "n": 4, "stop_at": 5}), "stop_at = 5 is more than n = 4"),
         (table(search={"kind": "nothing"}), "search: Input tag 'nothing'"),
+        (table(search={"kind": "early_rejection"}), "search: nothing would be left early"),
+        (table(search={"kind": "early_rejection", "keep": 0.5}), "early_rejection with keep needs a [scorer]"),
+        (
+            table(search={"kind": "early_rejection", "backtrack": "Wait", "step_stop": [""]}),
+            "search: step_stop: a step must end somewhere",
+        ),
+        (
+            table(search={"kind": "early_rejection", "backtrack": "Wait"}, scorer={"kind": "chain"}),
+            "scorer: search 'early_rejection' asks for no scores",
+        ),
+        (table(search={"kind": "consensus", "error": 1.0}), "search.error"),
+        (table(search={"kind": "consensus", "n": 2, "wave": 3}), "wave = 3 is more than n = 2"),
         (table(budget={"money": 3.0}), "budget: money needs a token_price or an hour_price"),
         (table(budget={"problem": {"seconds": 0.0}}), "budget.problem.seconds"),
         (table(search={"kind": "mcts"}), "mcts with value = 'score' needs a [scorer]"),
