@@ -53,7 +53,9 @@ class Budget:
             "seconds": (spent.seconds, self.seconds),
         }
         reached = [name for name, (had, cap) in pairs.items() if cap is not None and had >= cap]
-        return next(iter([*reached, *(["money"] if self._money_left(spent) == 0.0 else [])]), None)
+        if self._money_left(spent) == 0.0:
+            reached.append("money")
+        return reached[0] if reached else None
 
     def tokens_left(self, spent: Spent) -> int | None:
         """Tokens that may still be generated, by the caps on tokens and on money; None for any number."""
