@@ -1,6 +1,6 @@
 """Adaptive spending on the bundled teacher: tokens at the coverage of best-of-16, and solved problems under a cap.
 
-    python -m tests.bench.adaptive tune 200 --save       # to choose by
+    python -m tests.bench.adaptive tune 200 --save       # to choose by; half an hour on two free cores
     python -m tests.bench.adaptive report 400 --save     # to report
 
 The baseline makes attempts one by one up to the first right one, sixteen at most. Independent attempts that differ in
@@ -229,9 +229,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("split", choices=["tune", "report"])
     parser.add_argument("count", type=int)
+    parser.add_argument("--only", action="append", help="a trial by its name; repeatable, all by default")
     parser.add_argument("--save", action="store_true", help="write the results beside the others")
     arguments = parser.parse_args()
-    names = CHOSEN if arguments.split == "report" else ()
+    names = arguments.only or (CHOSEN if arguments.split == "report" else ())
     result = asyncio.run(measured(arguments.split, arguments.count, names))
     print(json.dumps(result, indent=2))
     if arguments.save:
