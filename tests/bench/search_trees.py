@@ -1,6 +1,6 @@
 """Beam search, diverse subtrees and Monte-Carlo tree search on the bundled teacher, each beside its ablated twin.
 
-    python -m tests.bench.search_trees --problems 100 --save
+    python -m tests.bench.search_trees --split report --problems 400 --save
 
 A step is a line. `solver` knows whether a state can still reach the target and is the ceiling of all scorers;
 `judgement` is the teacher's own guess. Each has a `shuffled` twin, the same scores at the wrong nodes, which is its
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from factory.rollout import Tools
@@ -24,10 +25,25 @@ from factory.search.mcts import Puct, mcts
 from factory.search.value import Valuation
 from factory.search_config import JudgementScorer
 from pipelines.scorers import scorer
-from tests.bench._searching import RESULTS, Shuffled, Solver, Spent, Trial, at_equal_tokens, bench, figures, save, spent
+from tests.bench._searching import (
+    FOLDER,
+    RESULTS,
+    Shuffled,
+    Solver,
+    Spent,
+    Trial,
+    at_equal_tokens,
+    bench,
+    figures,
+    load,
+    save,
+    spent,
+)
 
 LINE = Step(stop=("\n",))
 BASELINE = "best_of_64"
+KEPT = FOLDER / "runs" / "bench"
+"""Every problem's own figures of each trial: megabytes, so not in the repository."""
 
 
 def trials() -> list[Trial]:
@@ -62,14 +78,19 @@ def _judgement(tools: Tools) -> Scorer:
     return scorer(JudgementScorer(kind="judgement", cue="judge"), tools.engine, tools.renderer)
 
 
-async def measure(split: str, problems: int, chosen: str) -> dict[str, list[Spent]]:
-    async with bench(split, problems) as here:
-        found = {}
-        for trial in trials():
-            if trial.name == BASELINE or chosen in trial.name:
+async def measure(split: str, problems: int, wanted: Sequence[str]) -> dict[str, list[Spent]]:
+    """What `wanted` trials came to; those that an earlier call has measured are read from where it put them."""
+    kept = KEPT / f"search_trees_{split}_{problems}.json"
+    found = load(kept) if kept.exists() else {}
+    chosen = [one for one in trials() if one.name == BASELINE or any(part in one.name for part in wanted)]
+    missing = [one for one in chosen if one.name not in found]
+    if missing:
+        async with bench(split, problems) as here:
+            for trial in missing:
                 found[trial.name] = [spent(tree) for tree in await here.run(trial)]
+                save(kept, found)
                 print(line(trial.name, found), flush=True)
-        return found
+    return {one.name: found[one.name] for one in chosen}
 
 
 def line(name: str, found: dict[str, list[Spent]]) -> str:
@@ -88,12 +109,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=("tune", "gate", "report"), default="tune")
     parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--only", default="", help="trials whose names hold this")
+    parser.add_argument("--only", action="append", help="trials whose names hold this; repeatable, all by default")
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
-    found = asyncio.run(measure(arguments.split, arguments.problems, arguments.only))
+    found = asyncio.run(measure(arguments.split, arguments.problems, arguments.only or [""]))
+    lines = {name: line(name, found) for name in found}
+    print("\n".join(lines.values()))
     if arguments.save:
-        save(RESULTS / f"search_trees_{arguments.split}.json", found, split=arguments.split)
+        table = {name: figures(spends) | {"said": lines[name]} for name, spends in found.items()}
+        path = RESULTS / f"search_trees_{arguments.split}.json"
+        path.write_text(json.dumps({"problems": arguments.problems, "figures": table}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
