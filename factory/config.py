@@ -32,9 +32,11 @@ from factory.search_config import (
     LogprobScorer,
     MctsConfig,
     ReviseConfig,
+    RewardScorer,
     Scorer,
     Search,
     asks_for_scores,
+    engine_asked,
     rungs,
 )
 from factory.section import Section
@@ -286,6 +288,9 @@ class Recipe(Section):
             raise ValueError(f"scorer: search {self.search.kind!r} asks for no scores")
         if isinstance(self.scorer, LogprobScorer) and not self.sampling.logprobs:
             raise ValueError("scorer: kind 'logprob' needs sampling.logprobs = true")
+        name = engine_asked(self.scorer)
+        if name is not None and name not in self.engines:
+            raise ValueError(f"scorer.engine: there is no [engines.{name}]")
         return self
 
     @model_validator(mode="after")
@@ -418,6 +423,7 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("search", "consensus"): ConsensusConfig,
     ("scorer", "logprob"): LogprobScorer,
     ("scorer", "judgement"): JudgementScorer,
+    ("scorer", "reward"): RewardScorer,
     ("scorer", "chain"): ChainScorer,
     ("prune",): PruneConfig,
     ("budget",): BudgetConfig,

@@ -271,13 +271,35 @@ class LogprobScorer(Section):
 
 
 class JudgementScorer(Section):
-    """The teacher's own judgement: how probable it finds `yes` after a cue."""
+    """A model's judgement: how probable it finds `yes` after a cue."""
 
     kind: Literal["judgement"]
     cue: str = Field(min_length=1)
     """Put after the prefix; never kept."""
     yes: str = Field(default=" yes", min_length=1)
     no: str = Field(default=" no", min_length=1)
+    engine: str = Field(default="teacher", min_length=1)
+    """Which of [engines] is asked: the teacher itself, or a model that was trained to judge."""
+    separator: str = ""
+    """Put between steps for another model than the teacher, such as the tag behind which it judges."""
+
+    @model_validator(mode="after")
+    def _teacher_reads_its_own(self) -> Self:
+        if self.separator and self.engine == "teacher":
+            raise ValueError("separator does nothing with engine = 'teacher', which goes on from its own tokens")
+        return self
+
+
+class RewardScorer(Section):
+    """A process reward model: how likely it holds an attempt so far to be right."""
+
+    kind: Literal["reward"]
+    engine: str = Field(default="reward", min_length=1)
+    """Which of [engines] is the reward model."""
+    separator: str = ""
+    """Put behind every step, such as the tag at which the model was trained to judge."""
+    label: int = -1
+    """The model's class that stands for right; the last by default."""
 
 
 class ChainScorer(Section):
@@ -286,7 +308,12 @@ class ChainScorer(Section):
     kind: Literal["chain"]
 
 
-Scorer = Annotated[LogprobScorer | JudgementScorer | ChainScorer, Field(discriminator="kind")]
+Scorer = Annotated[LogprobScorer | JudgementScorer | RewardScorer | ChainScorer, Field(discriminator="kind")]
+
+
+def engine_asked(scorer: Scorer | None) -> str | None:
+    """The name of the engine that a scorer asks; None for one that asks no model."""
+    return scorer.engine if isinstance(scorer, JudgementScorer | RewardScorer) else None
 
 
 def rungs(search: Search) -> Sequence[OneSearch | ConsensusConfig]:

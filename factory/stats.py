@@ -6,6 +6,7 @@ problem are not independent of each other, so intervals over many attempts resam
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -212,3 +213,21 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     if place == below or ordered[below] == ordered[above]:  # also keeps infinities from becoming nan
         return ordered[below]
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def auroc(scores: Sequence[float], labels: Sequence[bool]) -> float:
+    """Chance that a random positive is scored above a random negative, ties counted half: in [0, 1].
+
+    By the sum of ranks (Mann and Whitney 1947). Raises ValueError unless there are both positives and negatives.
+    """
+    ordered = sorted(zip(scores, labels, strict=True), key=lambda pair: pair[0])
+    positives = sum(labels)
+    negatives = len(ordered) - positives
+    if not positives or not negatives:
+        raise ValueError("both positives and negatives are needed")
+    wins = below = 0.0
+    for _, tied in itertools.groupby(ordered, key=lambda pair: pair[0]):
+        found = [label for _, label in tied]
+        wins += sum(found) * (below + (len(found) - sum(found)) / 2)
+        below += len(found) - sum(found)
+    return wins / (positives * negatives)

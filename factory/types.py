@@ -183,6 +183,24 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewarded:
+    """What a reward model says of a text."""
+
+    rewards: tuple[float, ...]
+    """At the last token, one for each of the model's classes, behind its activation: shares, for a classifier."""
+    prompt_tokens: int
+    cached_tokens: int | None
+    """How many of `prompt_tokens` the engine's prefix cache served; None where the engine does not tell."""
+    seconds: float
+    """From submission to the answer."""
+
+    @property
+    def generated_tokens(self) -> int:
+        """None: a reward model only reads."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one verifier says of one finished attempt."""
 

@@ -42,10 +42,15 @@ from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRen
 from factory.rollout import Load, Tools
 from factory.scorers.base import Scorer
 from factory.scorers.chain import ChainScorer, Flaw
+from factory.scorers.logprob import LogprobScorer
 from factory.search.allocate import Cost, by_yield
 from factory.search.base import Search
 from factory.search.caps import Caps, capped
-from factory.search_config import Scorer as ScorerConfig
+from factory.search_config import ChainScorer as ChainConfig
+from factory.search_config import JudgementScorer as JudgementConfig
+from factory.search_config import LogprobScorer as LogprobConfig
+from factory.search_config import RewardScorer as RewardConfig
+from factory.search_config import engine_asked
 from factory.sources.base import BadLine, RowError, Source
 from factory.types import Check, Policy, Problem, Sampling
 from factory.verifiers.base import Verifiers, flaw, validate_checks, verdicts, within
@@ -55,7 +60,7 @@ from factory.verifiers.judge import JudgeVerifier, Model
 from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
 from pipelines import fit
-from pipelines.scorers import scorer
+from pipelines.scorers import Asked, scorer
 from pipelines.searches import maker
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
@@ -219,8 +224,8 @@ def check_search(recipe: Recipe) -> None:
     config = recipe.teacher
     capabilities = engine(config).capabilities
     fit.check_capabilities(recipe, capabilities)
-    local = isinstance(config, VllmEngineConfig) and Path(config.model).expanduser().exists()
-    if local and any(fit.texts(recipe)):
+    _check_scorer(recipe)
+    if _is_local(config) and any(fit.texts(recipe)):
         prompts = renderer(config, recipe.prompt)
         fit.check_texts(recipe, prompts)
         first = next((item for item in source(recipe) if isinstance(item, Problem)), None)
@@ -228,15 +233,28 @@ def check_search(recipe: Recipe) -> None:
             fit.check_prompt(recipe, capabilities, prompts.render(first.messages))
 
 
+def _check_scorer(recipe: Recipe) -> None:
+    name = engine_asked(recipe.scorer)
+    if name is not None:
+        fit.check_scorer(recipe, engine(recipe.engines[name]).capabilities)
+        if _is_local(recipe.engines[name]):
+            fit.check_scorer_texts(recipe, _scorer_renderer(recipe, name))
+
+
+def _is_local(config: EngineConfig) -> bool:
+    return isinstance(config, VllmEngineConfig) and Path(config.model).expanduser().exists()
+
+
 def refuse_idle(recipe: Recipe) -> None:
     """Raise ConfigError for engines and reviews that do nothing.
 
     Where rows may bring checks of their own nobody can know before the last row what those name, so the default name
-    `judge` is allowed there; any other engine must be named by a check of the recipe.
+    `judge` is allowed there; any other engine must be named by a check of the recipe, or by its scorer.
     """
     own, checks = _rows_bring_checks(recipe), _recipe_checks(recipe)
-    for name in sorted(recipe.engines.keys() - _engines_named(checks) - {"teacher"} - ({"judge"} if own else set())):
-        raise ConfigError(f"engines.{name}: no check of [source] names it: {_IDLE[own]}")
+    named = _engines_named(checks) | {"teacher", engine_asked(recipe.scorer)} | ({"judge"} if own else set())
+    for name in sorted(recipe.engines.keys() - named):
+        raise ConfigError(f"engines.{name}: no check of [source] names it, and no [scorer]: {_IDLE[own]}")
     if recipe.human.reviews and not own and all(one.verifier != HumanVerifier.name for one in checks):
         raise ConfigError("human.reviews: no check of [source] is `human`, so reviews do nothing")
 
@@ -389,17 +407,33 @@ def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, s
         judging=Judging(judge, ThreadPoolExecutor(threads, thread_name_prefix="judge"), threads),
         policy=policy,
         load=Load(lambda: teacher.capabilities.max_running),
-        scorer=_scorer(recipe.scorer, teacher, prompts, functools.partial(flaw, verifiers(recipe.sandbox, models))),
+        scorer=_scorer(recipe, engines, prompts, functools.partial(flaw, verifiers(recipe.sandbox, models))),
         beside=tuple(one for name, one in engines.items() if name != "teacher"),
     )
     return teacher, tools
 
 
-def _scorer(config: ScorerConfig | None, teacher: Engine, prompts: Renderer, flaw: Flaw) -> Scorer | None:
-    """`flaw`: what the run's verifiers find wrong with an unfinished attempt."""
-    if config is None:
-        return None
-    return ChainScorer(flaw) if config.kind == "chain" else scorer(config, teacher, prompts)
+def _scorer(recipe: Recipe, engines: Mapping[str, Engine], prompts: Renderer, flaw: Flaw) -> Scorer | None:
+    """`prompts`: the teacher's. `flaw`: what the run's verifiers find wrong with an unfinished attempt."""
+    match recipe.scorer:
+        case None:
+            return None
+        case LogprobConfig():
+            return LogprobScorer()
+        case ChainConfig():
+            return ChainScorer(flaw)
+        case JudgementConfig() | RewardConfig() as config:
+            own = config.engine == "teacher"
+            reads = prompts if own else _scorer_renderer(recipe, config.engine)
+            if isinstance(reads, TemplateRenderer):
+                reads.load()
+            fit.check_scorer_texts(recipe, reads)
+            return scorer(config, Asked(engines[config.engine], reads, is_teacher=own))
+
+
+def _scorer_renderer(recipe: Recipe, name: str) -> Renderer:
+    """Problems as a scorer's model reads them; another model than the teacher by its own template and system text."""
+    return renderer(recipe.engines[name], recipe.prompt if name == "teacher" else PromptConfig())
 
 
 def _judge_threads(recipe: Recipe) -> int:

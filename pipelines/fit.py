@@ -1,8 +1,9 @@
 """Whether a recipe's search fits its engine: what cannot work is refused by its key before an engine starts.
 
-`check_capabilities` needs what the engine declares. `check_texts` and `check_prompt` need the tokenizer: a stop string
-that it cannot spell never comes, and a rule's text that it cannot spell would reach the model as something else. All
-raise ConfigError. Who calls them, and where: `pipelines.build`.
+`check_capabilities` needs what the engine declares, `check_scorer` the same of the scorer's. `check_texts`,
+`check_scorer_texts` and `check_prompt` need the tokenizer: a stop string that it cannot spell never comes, and a rule's
+text that it cannot spell would reach the model as something else. All raise ConfigError. Who calls them, and where:
+`pipelines.build`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from factory.search_config import (
     LadderConfig,
     OneSearch,
     ReviseConfig,
+    RewardScorer,
     StepConfig,
+    engine_asked,
 )
 from pipelines.scorers import token
 
@@ -39,7 +42,7 @@ class Text:
 
 
 def texts(recipe: Recipe) -> Iterator[Text]:
-    """All that a recipe's search and scorer would have the tokenizer spell."""
+    """All that a recipe's search would have the teacher's tokenizer spell."""
     for place, one in _strategies(recipe):
         match one:
             case StepConfig() | EarlyRejectionConfig():
@@ -51,8 +54,6 @@ def texts(recipe: Recipe) -> Iterator[Text]:
                 yield Text(f"{place}.cue", one.cue)
             case ReviseConfig():
                 yield Text(f"{place}.criticism", one.criticism)
-    if isinstance(recipe.scorer, JudgementScorer):
-        yield from (Text(f"scorer.{key}", getattr(recipe.scorer, key)) for key in ("cue", "yes", "no"))
 
 
 def _strategies(recipe: Recipe) -> Iterator[tuple[str, OneSearch | ConsensusConfig]]:
@@ -72,12 +73,25 @@ def check_capabilities(recipe: Recipe, capabilities: Capabilities) -> None:
                 f"{place}.kind: {one.kind!r} goes on from what the model has begun, by token ids, and the engine takes "
                 "none: use protocol = 'completions' or another engine"
             )
-    if isinstance(recipe.scorer, JudgementScorer) and not capabilities.weighs:
+    if capabilities.rewards:
+        raise ConfigError("engines.teacher: it is a reward model, which generates nothing")
+    _check_room(recipe, capabilities.max_context, 1)
+
+
+def check_scorer(recipe: Recipe, asked: Capabilities) -> None:
+    """Raise for a scorer whose engine, which can do what `asked` says, cannot answer it."""
+    name = engine_asked(recipe.scorer)
+    if isinstance(recipe.scorer, JudgementScorer) and not asked.weighs:
         raise ConfigError(
-            "scorer.kind: 'judgement' asks how probable a token is, and the engine does not tell: use protocol = "
+            f"scorer.kind: 'judgement' asks how probable a token is, and engine {name!r} does not tell: use protocol = "
             "'completions' of vLLM's server, or an engine in process"
         )
-    _check_room(recipe, capabilities.max_context, 1)
+    if isinstance(recipe.scorer, RewardScorer) and not asked.rewards:
+        raise ConfigError(
+            f"scorer.engine: {name!r} is no reward model: in process that takes args.runner = 'pooling', over HTTP "
+            "protocol = 'pooling'"
+        )
+    _check_room(recipe, asked.max_context, 1, f"scorer.engine {name!r}: ")
 
 
 def check_prompt(recipe: Recipe, capabilities: Capabilities, prompt: Prompt) -> None:
@@ -85,12 +99,12 @@ def check_prompt(recipe: Recipe, capabilities: Capabilities, prompt: Prompt) -> 
     _check_room(recipe, capabilities.max_context, len(prompt.token_ids or ()))
 
 
-def _check_room(recipe: Recipe, context: int | None, prompt_tokens: int) -> None:
+def _check_room(recipe: Recipe, context: int | None, prompt_tokens: int, whose: str = "") -> None:
     most = recipe.sampling.max_tokens
     if context is not None and prompt_tokens + most > context:
         raise ConfigError(
-            f"sampling.max_tokens: {most} tokens behind a prompt of {prompt_tokens} or more do not fit into a context "
-            f"of {context}"
+            f"{whose}sampling.max_tokens: {most} tokens behind a prompt of {prompt_tokens} or more do not fit into a "
+            f"context of {context}"
         )
 
 
@@ -100,14 +114,23 @@ def check_texts(recipe: Recipe, renderer: Renderer) -> None:
     for one in texts(recipe):
         if not (_could_be_written if one.stops else _is_spelled)(renderer, one.text):
             raise ConfigError(f"{one.key}: the tokenizer cannot spell {one.text!r}{_instead(renderer, one.text)}")
-    if isinstance(recipe.scorer, JudgementScorer):
-        token(renderer, "scorer.yes", recipe.scorer.yes)
-        token(renderer, "scorer.no", recipe.scorer.no)
     for place, strategy in _strategies(recipe):
         if isinstance(strategy, BudgetForcingConfig):
             _check_room_for_wait(place, strategy, renderer)
         elif isinstance(strategy, ReviseConfig):
             _check_turn(place, strategy, renderer)
+
+
+def check_scorer_texts(recipe: Recipe, renderer: Renderer) -> None:
+    """The same for what the scorer's model reads, by its own tokenizer."""
+    config = recipe.scorer
+    for key in ("cue", "yes", "no", "separator"):
+        text = getattr(config, key, "")
+        if text and not _is_spelled(renderer, text):
+            raise ConfigError(f"scorer.{key}: the tokenizer cannot spell {text!r}{_instead(renderer, text)}")
+    if isinstance(config, JudgementScorer):
+        token(renderer, "scorer.yes", config.yes)
+        token(renderer, "scorer.no", config.no)
 
 
 def _check_room_for_wait(place: str, forcing: BudgetForcingConfig, renderer: Renderer) -> None:

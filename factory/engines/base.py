@@ -7,6 +7,8 @@ What every engine promises, and `tests/contract/test_engines.py` attacks:
   take ids declares `token_prompts = False` and is given messages and the text so far.
 - `weigh` asks about the next token instead of generating. Whatever an engine's sampling, it tells the model's own
   log-probabilities; what runs beside it is not changed. An engine that cannot do it declares `weighs = False`.
+- A reward model is an engine that declares `rewards = True`: it reads a prompt to its end and says what it thinks of
+  it, by `reward`, and neither generates nor weighs. All others raise `ConfigError` there.
 - Cancelling an awaiting task aborts its request in the engine and frees its place there.
 - A request that fails raises `EngineError`; an engine that will answer nothing any more raises `EngineDead`, for every
   request in flight and every later one.
@@ -19,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from factory.types import Generation, Message, Sampling, Weighed
+from factory.types import Generation, Message, Rewarded, Sampling, Weighed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Capabilities:
     """Tells the log-probability of each sampled token."""
     weighs: bool
     """Tells how probable each of some named tokens is as the next one."""
+    rewards: bool
+    """Is a reward model."""
     prefix_caching: bool
     """Serves a shared prefix from memory, and tells how much of it."""
     max_running: int
@@ -99,6 +103,10 @@ class Engine(Protocol):
 
         Raises `EngineError`, `EngineDead`, or `ConfigError` where the engine cannot do it at all.
         """
+        ...
+
+    async def reward(self, prompt: Prompt, key: str = "") -> Rewarded:
+        """What a reward model says of `prompt`; `key` is a `Request`'s. Raises as `weigh` does."""
         ...
 
     async def close(self) -> None: ...

@@ -2,7 +2,9 @@
 
 With `protocol="completions"` prompts travel as token ids, and the server must tell the ids that it sampled, as vLLM's
 does: such an engine can do what the one in process can. With `protocol="chat"` messages travel and no ids come back; a
-text is continued only on vLLM's server. `start` finds out what the server is and refuses what cannot work.
+text is continued only on vLLM's server. With `protocol="pooling"` it is a reward model on vLLM's server, which is
+asked at `/pooling`, beside `/v1`, and by token ids as well. `start` finds out what the server is and refuses what
+cannot work.
 
 - What is said in `factory.engines.vllm` of `token_ids`, `text` and `finish` holds here too: the server cuts a text at
   the stop string, so where one ends inside a token the server is asked to spell the ids in full.
@@ -26,14 +28,14 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from factory.engines.base import Capabilities, EngineStats, Prompt, Request
 from factory.errors import ConfigError, EngineDead, EngineError
-from factory.types import FinishReason, Generation, Sampling, Weighed
+from factory.types import FinishReason, Generation, Rewarded, Sampling, Weighed
 
-Protocol = Literal["completions", "chat"]
-T = TypeVar("T", Generation, Weighed)
+Protocol = Literal["completions", "chat", "pooling"]
+T = TypeVar("T", Generation, Weighed, Rewarded)
 
 OWN_FIELDS = frozenset(
     {
@@ -81,8 +83,8 @@ class OpenAIEngine:
         reasoning: tuple[str, str] = ("<think>\n", "\n</think>\n\n"),
     ) -> None:
         """`base_url` ends in `/v1` as a rule. `timeout`: seconds for one answer. `retries`: tries after the first."""
-        if protocol not in ("completions", "chat"):
-            raise ConfigError(f"openai engine: no protocol {protocol!r}: use 'completions' or 'chat'")
+        if protocol not in get_args(Protocol):
+            raise ConfigError(f"openai engine: no protocol {protocol!r}: use 'completions', 'chat' or 'pooling'")
         if not 1 <= max_running <= MOST_CONNECTIONS:
             raise ConfigError(f"openai engine: max_running is {max_running}, but 1 to {MOST_CONNECTIONS} is possible")
         if retries < 0 or timeout <= 0.0:
@@ -98,9 +100,10 @@ class OpenAIEngine:
         self._reasoning = reasoning
         by_ids = protocol == "completions"
         self._capabilities = Capabilities(
-            token_prompts=by_ids,
+            token_prompts=protocol != "chat",
             logprobs=by_ids,
             weighs=by_ids,
+            rewards=protocol == "pooling",
             prefix_caching=False,
             max_running=max_running,
             max_context=None,
@@ -130,6 +133,8 @@ class OpenAIEngine:
             await self._find_model()
             if self._protocol == "completions":
                 await self._probe()
+            elif self._protocol == "pooling":
+                await self._probe_rewards()
         except BaseException:  # whatever it was, the caller has nothing to close then
             await self.close()
             raise
@@ -180,8 +185,17 @@ class OpenAIEngine:
             prefix_caching=_cached_tokens(answer.usage) is not None,
         )
 
+    async def _probe_rewards(self) -> None:
+        """One token, to see whether the server's model gives rewards."""
+        try:
+            await _rewarded(await self._post(self._client, self._reward_body((1,))))
+        except Exception as error:  # noqa: BLE001 - any failure means that the server cannot be used in this way
+            raise ConfigError(f"openai engine: {self._base_url} gives no rewards: {self._line(error)}") from None
+
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
         self._raise_unless_started()
+        if self._capabilities.rewards:
+            raise ConfigError(f"openai engine: {self._model!r} is a reward model and generates nothing")
         return await self._ask(self._body(prompt, request), lambda answer: self._generation(answer, request))
 
     async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:  # noqa: ARG002
@@ -194,6 +208,14 @@ class OpenAIEngine:
         if prompt.token_ids is None:
             raise EngineError("openai engine: the prompt has no token ids")
         return await self._ask(self._weigh_body(prompt.token_ids, choices), lambda answer: _weighed(answer, choices))
+
+    async def reward(self, prompt: Prompt, key: str = "") -> Rewarded:  # noqa: ARG002
+        self._raise_unless_started()
+        if not self._capabilities.rewards:
+            raise ConfigError(f"openai engine: {self._model!r} is no reward model: that takes protocol = 'pooling'")
+        if prompt.token_ids is None:
+            raise EngineError("openai engine: the prompt has no token ids")
+        return await self._ask(self._reward_body(prompt.token_ids), _rewarded)
 
     def _raise_unless_started(self) -> None:
         if self._client is None:
@@ -241,13 +263,25 @@ class OpenAIEngine:
         client = self._client
         if client is None:
             raise EngineDead("openai engine: it was closed")
-        create = client.completions.create if self._protocol == "completions" else client.chat.completions.create
         try:
-            return await read(await create(**body))
+            return await read(await self._post(client, body))
         except EngineError:
             raise
         except Exception as error:  # noqa: BLE001 - refused, unreachable or no answer: it concerns this request
             raise EngineError(f"openai engine: {self._line(error)}") from None
+
+    async def _post(self, client: Any, body: dict[str, Any]) -> Any:
+        match self._protocol:
+            case "completions":
+                return await client.completions.create(**body)
+            case "chat":
+                return await client.chat.completions.create(**body)
+            case "pooling":
+                return await client.post(self._beside("pooling"), cast_to=object, body=body)
+
+    def _beside(self, endpoint: str) -> str:
+        """Address of an endpoint of vLLM's server that stands beside `/v1`."""
+        return f"{self._base_url.removesuffix('/v1')}/{endpoint}"
 
     def _line(self, error: Exception) -> str:
         """One line of an error, with its cause where openai's client says no more than "Connection error", and
@@ -272,6 +306,9 @@ class OpenAIEngine:
         body = self._completion_body(token_ids, ONE_TOKEN)
         asked = {"logprob_token_ids": list(choices), "return_tokens_as_token_ids": True}
         return {**body, "extra_body": body["extra_body"] | asked}
+
+    def _reward_body(self, token_ids: tuple[int, ...]) -> dict[str, Any]:
+        return {"model": self._model, "input": list(token_ids)}
 
     def _chat_body(self, prompt: Prompt, request: Request) -> dict[str, Any]:
         if request.sampling.logprobs:
@@ -340,9 +377,9 @@ class OpenAIEngine:
         return text
 
     async def _spell(self, ids: Sequence[int]) -> str:
-        """Text of ids, by an endpoint of vLLM's server that stands beside `/v1`."""
-        url = f"{self._base_url.removesuffix('/v1')}/detokenize"
-        answer = await self._client.post(url, cast_to=object, body={"model": self._model, "tokens": list(ids)})
+        """Text of ids."""
+        body = {"model": self._model, "tokens": list(ids)}
+        answer = await self._client.post(self._beside("detokenize"), cast_to=object, body=body)
         return str(answer["prompt"])
 
     async def close(self) -> None:
@@ -385,6 +422,12 @@ async def _weighed(answer: Any, choices: Sequence[int]) -> Weighed:
         cached_tokens=_cached_tokens(answer.usage),
         seconds=0.0,
     )
+
+
+async def _rewarded(answer: Any) -> Rewarded:
+    told = answer["data"][0]["data"]  # of the whole text, or a row for each token
+    last = told[-1] if isinstance(told[-1], list) else told
+    return Rewarded(tuple(map(float, last)), answer["usage"]["prompt_tokens"], None, seconds=0.0)
 
 
 def _weights(choice: Any) -> dict[int, float]:

@@ -34,7 +34,7 @@ from typing import Any
 
 from factory.engines.base import Capabilities, EngineStats, Prompt, Request
 from factory.errors import ConfigError, EngineDead, EngineError
-from factory.types import FinishReason, Generation, Sampling, Weighed
+from factory.types import FinishReason, Generation, Rewarded, Sampling, Weighed
 
 TURN = "\x03"
 """Ends the name of a role in a rendered prompt; what follows the last one is the assistant's text so far."""
@@ -73,6 +73,7 @@ class ScriptedEngine:
         max_running: int = 256,
         max_context: int | None = None,
         token_prompts: bool = True,
+        rewards: bool = False,
         delay_turns: int = 0,
         seconds_per_token: float = 0.0,
         fail_every: int = 0,
@@ -92,7 +93,8 @@ class ScriptedEngine:
         self._capabilities = Capabilities(
             token_prompts=token_prompts,
             logprobs=token_prompts,
-            weighs=token_prompts,
+            weighs=token_prompts and not rewards,
+            rewards=rewards,
             prefix_caching=False,
             max_running=max_running,
             max_context=max_context,
@@ -132,6 +134,8 @@ class ScriptedEngine:
                 future.set_result(None)
 
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
+        if self._capabilities.rewards:
+            raise ConfigError("scripted engine: it plays a reward model, which generates nothing")
         generation, _ = await self._ask(prompt, request)
         return generation
 
@@ -142,6 +146,13 @@ class ScriptedEngine:
         chances = [_chance(reply, chr(choice)) for choice in choices]
         logprobs = tuple(math.log(chance) if chance > 0.0 else -math.inf for chance in chances)
         return Weighed(logprobs, said.generated_tokens, said.prompt_tokens, said.cached_tokens, said.seconds)
+
+    async def reward(self, prompt: Prompt, key: str = "") -> Rewarded:
+        """The script's reply to the prompt, read as a number."""
+        if not self._capabilities.rewards:
+            raise ConfigError("scripted engine: it plays no reward model")
+        said, reply = await self._ask(prompt, Request(Sampling(max_tokens=1), key=key))
+        return Rewarded((float(reply.text),), said.prompt_tokens, said.cached_tokens, said.seconds)
 
     async def _ask(self, prompt: Prompt, request: Request) -> tuple[Generation, Reply]:
         """What the engine makes of the script's answer, and that answer."""

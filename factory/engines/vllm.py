@@ -14,6 +14,9 @@ What a `Generation` from here means:
 - `logprobs` are those of the model before temperature and truncation, unless the engine argument `logprobs_mode` says
   otherwise. The same holds for what `weigh` tells, which generates one token to be told it.
 
+A model that is run by the pooling runner (`runner = "pooling"` among the arguments) is a reward model: one that
+classifies a text, or each token of it, of which the last is looked at. vLLM reads classifiers of Transformers so.
+
 A cancelled request is aborted. What it had generated until then stays in `stats.generated_tokens`.
 
 The process's environment is changed when an engine starts: no usage reports, logs from WARNING on and to stderr.
@@ -37,7 +40,7 @@ from typing import Any
 
 from factory.engines.base import Capabilities, EngineStats, Prompt, Request
 from factory.errors import ConfigError, EngineDead, EngineError
-from factory.types import FinishReason, Generation, Weighed
+from factory.types import FinishReason, Generation, Rewarded, Weighed
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +132,7 @@ class VllmEngine:
         self._args = dict(args)
         self._environment = dict(environment or {})
         self._capabilities = _declared(args)
+        self._pooling: str | None = None
         self._counters = _Counters()
         self._in_flight = 0
         self._numbers = itertools.count(1)
@@ -170,10 +174,14 @@ class VllmEngine:
         self._llm, self._vllm = llm, _Names()
         try:
             # Asked once and remembered by vLLM: asked later, a core that dies meanwhile would leave the caller waiting.
-            await llm.get_supported_tasks()
+            tasks = await llm.get_supported_tasks()
         except self._vllm.EngineDeadError as error:
             raise EngineDead(f"vllm engine: the engine core of {self._model!r} died") from error
         self._capabilities = _actual(llm.vllm_config)
+        if self._capabilities.rewards:
+            self._pooling = llm.vllm_config.model_config.get_pooling_task(tasks)
+            if self._pooling not in _REWARDS:
+                raise ConfigError(f"vllm engine: {self._model!r} gives no rewards: it is a model for {self._pooling!r}")
 
     def _set_environment(self) -> None:
         defaults = dict(ENVIRONMENT)
@@ -222,12 +230,16 @@ class VllmEngine:
 
     async def generate(self, prompt: Prompt, request: Request) -> Generation:
         self._raise_unless_started()
+        self._refuse_reward_model()
         params = self._params(request)
         output, seconds = await self._ask(prompt, params, request.key)
+        if output.outputs[0].finish_reason not in _FINISH:
+            raise EngineError(f"vllm engine: request {request.key!r} was given up")
         return self._generation(output, params, seconds)
 
     async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:
         self._raise_unless_started()
+        self._refuse_reward_model()
         names = self._vllm
         params = names.SamplingParams(
             temperature=0.0,
@@ -247,6 +259,19 @@ class VllmEngine:
             cached_tokens=output.num_cached_tokens,
             seconds=seconds,
         )
+
+    async def reward(self, prompt: Prompt, key: str = "") -> Rewarded:
+        self._raise_unless_started()
+        if self._pooling is None:
+            raise ConfigError(f"vllm engine: {self._model!r} is no reward model: that takes runner = 'pooling' in args")
+        output, seconds = await self._ask(prompt, self._vllm.PoolingParams(task=self._pooling), key)
+        told = output.outputs.data  # of the whole text, or a row for each token
+        last = told if told.ndim == 1 else told[-1]
+        return Rewarded(tuple(last.tolist()), len(output.prompt_token_ids), output.num_cached_tokens, seconds)
+
+    def _refuse_reward_model(self) -> None:
+        if self._pooling is not None:
+            raise ConfigError(f"vllm engine: {self._model!r} is a reward model and generates nothing")
 
     def _raise_unless_started(self) -> None:
         if self._llm is None:
@@ -292,17 +317,18 @@ class VllmEngine:
             raise EngineError(f"vllm engine: {_one_line(error)}") from error
 
     async def _run(self, token_ids: tuple[int, ...], params: Any, name: str) -> Any:
-        """The finished request. A cancelled await aborts it: `AsyncLLM.generate` sees to that."""
+        """The finished request. A cancelled await aborts it: vLLM's own generators see to that."""
         llm, names = self._llm, self._vllm
+        ask = llm.generate if self._pooling is None else llm.encode
         try:
-            outputs = [output async for output in llm.generate(names.tokens_input(list(token_ids)), params, name)]
+            outputs = [output async for output in ask(names.tokens_input(list(token_ids)), params, name)]
         except names.EngineDeadError as error:
             raise EngineDead(f"vllm engine: the engine core of {self._model!r} died") from error
         except Exception as error:  # whatever a request brings up concerns that request, unless the core is gone
             if llm.errored:
                 raise EngineDead(f"vllm engine: the engine core of {self._model!r} died") from error
             raise EngineError(f"vllm engine: {_one_line(error.__cause__ or error)}") from error
-        if not outputs or outputs[-1].outputs[0].finish_reason not in _FINISH:
+        if not outputs:
             raise EngineError(f"vllm engine: request {name} was given up")
         return outputs[-1]
 
@@ -384,18 +410,22 @@ _FINISH = {
     "repetition": FinishReason.LENGTH,  # cut by the engine, when asked to through `Sampling.extra`
 }
 
+_REWARDS = ("classify", "token_classify")
+"""What a model must be for, among vLLM's pooling tasks."""
+
 
 class _Names:
     """What is used of vllm, imported once it is loaded."""
 
     def __init__(self) -> None:
-        from vllm import SamplingParams
+        from vllm import PoolingParams, SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self.SamplingParams: Any = SamplingParams
+        self.PoolingParams: Any = PoolingParams
         self.FINAL_ONLY: Any = RequestOutputKind.FINAL_ONLY
         self.tokens_input: Any = tokens_input
         self.EngineDeadError: Any = EngineDeadError
@@ -405,10 +435,12 @@ class _Names:
 
 def _declared(args: Mapping[str, Any]) -> Capabilities:
     """What can be said before vllm is loaded; its own defaults where the arguments are silent."""
+    rewards = args.get("runner") == "pooling"
     return Capabilities(
         token_prompts=True,
-        logprobs=True,
-        weighs=True,
+        logprobs=not rewards,
+        weighs=not rewards,
+        rewards=rewards,
         prefix_caching=bool(args.get("enable_prefix_caching", True)),
         max_running=int(args.get("max_num_seqs", 256)),
         max_context=args.get("max_model_len"),
@@ -416,10 +448,12 @@ def _declared(args: Mapping[str, Any]) -> Capabilities:
 
 
 def _actual(config: Any) -> Capabilities:
+    rewards = config.model_config.runner_type == "pooling"
     return Capabilities(
         token_prompts=True,
-        logprobs=True,
-        weighs=True,
+        logprobs=not rewards,
+        weighs=not rewards,
+        rewards=rewards,
         prefix_caching=bool(config.cache_config.enable_prefix_caching),
         max_running=int(config.scheduler_config.max_num_seqs),
         max_context=int(config.model_config.max_model_len),

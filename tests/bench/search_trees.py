@@ -24,7 +24,7 @@ from factory.search.growth import Step
 from factory.search.mcts import Puct, mcts
 from factory.search.value import Valuation
 from factory.search_config import JudgementScorer
-from pipelines.scorers import scorer
+from pipelines.scorers import Asked, scorer
 from tests.bench._searching import (
     FOLDER,
     RESULTS,
@@ -75,7 +75,7 @@ def guides() -> Iterable[tuple[str, Callable[[Tools], Scorer]]]:
 
 def _judgement(tools: Tools) -> Scorer:
     """The teacher's own, by the cue that it knows."""
-    return scorer(JudgementScorer(kind="judgement", cue="judge"), tools.engine, tools.renderer)
+    return scorer(JudgementScorer(kind="judgement", cue="judge"), Asked(tools.engine, tools.renderer, is_teacher=True))
 
 
 async def measure(split: str, problems: int, wanted: Sequence[str]) -> dict[str, list[Spent]]:

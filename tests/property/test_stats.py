@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.stats import (
+    auroc,
     bootstrap,
     mean_pass_at_k,
     median_interval,
@@ -113,3 +114,17 @@ def test_median_interval_is_made_of_values_and_states_its_level(drawn: list[floa
     assert interval.level >= level - 1e-12 or spans_all
     assert 0 <= interval.level < 1
     assert math.isfinite(interval.value)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=30))
+def test_auroc_is_the_share_of_pairs_in_the_right_order(scored: list[tuple[int, bool]]) -> None:
+    yes = [score for score, label in scored if label]
+    no = [score for score, label in scored if not label]
+    scores, labels = [float(score) for score, _ in scored], [label for _, label in scored]
+    if not yes or not no:
+        with pytest.raises(ValueError, match="both positives and negatives"):
+            auroc(scores, labels)
+        return
+    wins = sum((a > b) + 0.5 * (a == b) for a in yes for b in no)
+    assert auroc(scores, labels) == pytest.approx(wins / (len(yes) * len(no)))
+    assert auroc(scores, labels) + auroc([-score for score in scores], labels) == pytest.approx(1.0)

@@ -14,10 +14,16 @@ from factory.render import MessageRenderer, PlainRenderer, TemplateRenderer
 from pipelines import build, fit
 
 TEACHER = "pipelines/teachers/countdown"
-ABLE = Capabilities(token_prompts=True, logprobs=True, weighs=True, prefix_caching=True, max_running=8, max_context=512)
-UNABLE = Capabilities(
-    token_prompts=False, logprobs=False, weighs=False, prefix_caching=False, max_running=8, max_context=None
+ABLE = Capabilities(
+    token_prompts=True,
+    logprobs=True,
+    weighs=True,
+    rewards=False,
+    prefix_caching=True,
+    max_running=8,
+    max_context=512,
 )
+UNABLE = replace(ABLE, token_prompts=False, logprobs=False, weighs=False, prefix_caching=False, max_context=None)
 
 
 def recipe(search: dict[str, Any], **sections: Any) -> Recipe:
@@ -73,7 +79,7 @@ def test_a_text_that_the_tokenizer_cannot_spell(
     changed: Recipe, key: str, text: str, teacher: TemplateRenderer
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        fit.check_texts(changed, teacher)
+        _check_texts(changed, teacher)
     assert str(refused.value).startswith(f"{key}: the tokenizer cannot spell {text!r}: it would become ")
 
 
@@ -89,7 +95,12 @@ def test_a_text_that_the_tokenizer_cannot_spell(
     ],
 )
 def test_the_teachers_own_texts_pass(changed: Recipe, teacher: TemplateRenderer) -> None:
+    _check_texts(changed, teacher)
+
+
+def _check_texts(changed: Recipe, teacher: TemplateRenderer) -> None:
     fit.check_texts(changed, teacher)
+    fit.check_scorer_texts(changed, teacher)
 
 
 @pytest.mark.parametrize(("least", "fits"), [(7, True), (8, False)])
@@ -205,14 +216,58 @@ def test_a_hub_names_tokenizer_is_the_workers_to_look_at() -> None:
 
 def test_a_judgement_needs_an_engine_that_weighs_tokens() -> None:
     judged = recipe(beam(value="score"), scorer={"kind": "judgement", "cue": "judge"})
-    fit.check_capabilities(judged, ABLE)
-    with pytest.raises(ConfigError, match=r"^scorer\.kind: 'judgement'"):
-        fit.check_capabilities(judged, replace(ABLE, weighs=False))
+    fit.check_scorer(judged, ABLE)
+    with pytest.raises(ConfigError, match=r"^scorer\.kind: 'judgement' .* engine 'teacher' does not tell"):
+        fit.check_scorer(judged, replace(ABLE, weighs=False))
 
 
 def test_a_judgement_of_the_teacher_is_spelled_in_single_tokens() -> None:
     judged = recipe(beam(value="score", step_stop=["\n"]), scorer={"kind": "judgement", "cue": "judge"})
-    fit.check_texts(judged, TemplateRenderer(TEACHER))
+    fit.check_scorer_texts(judged, TemplateRenderer(TEACHER))
     wordy = recipe(beam(value="score", step_stop=["\n"]), scorer={"kind": "judgement", "cue": "judge", "no": " no no"})
     with pytest.raises(ConfigError, match=r"^scorer\.no: ' no no' must be one token"):
-        fit.check_texts(wordy, TemplateRenderer(TEACHER))
+        fit.check_scorer_texts(wordy, TemplateRenderer(TEACHER))
+
+
+def rewarded(args: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """A beam that a reward model guides."""
+    model = {"kind": "vllm", "model": TEACHER, "args": {"runner": "pooling"} if args is None else args}
+    teacher = {"kind": "vllm", "model": TEACHER, "args": {"max_model_len": 512}}
+    engines = {"teacher": teacher, "reward": model}
+    return recipe(beam(value="score", step_stop=["\n"]), engines=engines, scorer={"kind": "reward"} | changes)
+
+
+def test_a_reward_model_is_one_of_the_engines_and_gives_rewards() -> None:
+    build.check_engines(rewarded())
+    build.check_search(rewarded(separator="\n"))
+    with pytest.raises(ConfigError, match=r"scorer\.engine: there is no \[engines\.prm\]"):
+        rewarded(engine="prm")
+    with pytest.raises(ConfigError, match=r"^scorer\.engine: 'reward' is no reward model: .*runner = 'pooling'"):
+        build.check_search(rewarded(args={}))
+    with pytest.raises(ConfigError, match=r"^scorer\.separator: the tokenizer cannot spell '<extra_0>'"):
+        build.check_search(rewarded(separator="<extra_0>"))
+
+
+def test_a_reward_model_reads_what_the_teacher_writes() -> None:
+    short = rewarded(args={"runner": "pooling", "max_model_len": 128})
+    with pytest.raises(ConfigError, match=r"^scorer\.engine 'reward': sampling\.max_tokens: .* a context of 128"):
+        build.check_search(short)
+
+
+def test_a_reward_model_is_no_teacher() -> None:
+    args = {"max_model_len": 512, "runner": "pooling"}
+    engines = {"teacher": {"kind": "vllm", "model": TEACHER, "args": args}}
+    with pytest.raises(ConfigError, match=r"^engines\.teacher: it is a reward model"):
+        build.check_search(recipe({"kind": "best_of_n"}, engines=engines))
+
+
+def test_an_engine_that_neither_a_check_nor_the_scorer_names_is_refused() -> None:
+    table = rewarded().model_dump(mode="json", exclude_none=True)
+    table["scorer"] = {"kind": "judgement", "cue": "judge"}
+    with pytest.raises(ConfigError, match=r"^engines\.reward: no check of \[source\] names it, and no \[scorer\]"):
+        build.check_engines(parse_recipe(table, "recipe"))
+
+
+def test_a_separator_is_for_other_models_than_the_teacher() -> None:
+    with pytest.raises(ConfigError, match=r"separator does nothing with engine = 'teacher'"):
+        recipe(beam(value="score"), scorer=judgement(separator="x"))

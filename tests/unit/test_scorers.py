@@ -16,16 +16,18 @@ from factory.render import PlainRenderer
 from factory.scorers.base import Score
 from factory.scorers.judgement import JudgementScorer, share
 from factory.scorers.logprob import LogprobScorer
+from factory.scorers.reward import RewardScorer
 from factory.search_config import JudgementScorer as JudgementConfig
-from factory.types import Node, Problem, Scoring, Weighed
-from pipelines.scorers import scorer, token
+from factory.search_config import RewardScorer as RewardConfig
+from factory.types import Node, Problem, Rewarded, Scoring, Weighed
+from pipelines.scorers import Asked, scorer, token
 from tests.rig import problem
 from tests.unit.run_folders import step
 
 STEP = step(1, 0, "a step\n", token_ids=tuple(map(ord, "a step\n")))
 
 
-def scored(judge: JudgementScorer | LogprobScorer, path: Sequence[Node] = (STEP,)) -> Score:
+def scored(judge: JudgementScorer | LogprobScorer | RewardScorer, path: Sequence[Node] = (STEP,)) -> Score:
     return asyncio.run(judge.score(problem(1), path))
 
 
@@ -83,7 +85,7 @@ async def test_the_cue_stands_behind_the_path_and_is_asked_about_by_ids() -> Non
 
     engine = ScriptedEngine(doubtful)
     await engine.start()
-    asked = scorer(config(), engine, PlainRenderer())
+    asked = scorer(config(), Asked(engine, PlainRenderer(), is_teacher=True))
     assert isinstance(asked, JudgementScorer)
     found = await asked.score(problem(1), [STEP])
     assert found.value == pytest.approx(0.25)
@@ -96,5 +98,60 @@ async def test_the_cue_stands_behind_the_path_and_is_asked_about_by_ids() -> Non
 
 def test_yes_and_no_are_one_token_each() -> None:
     with pytest.raises(ConfigError, match=r"^scorer\.yes: 'yes' must be one token"):
-        scorer(config(yes="yes"), ScriptedEngine(), PlainRenderer())
+        scorer(config(yes="yes"), Asked(ScriptedEngine(), PlainRenderer(), is_teacher=True))
     assert token(PlainRenderer(), "scorer.no", "n") == ord("n")
+
+
+def rewarding(*rewards: float, label: int = -1) -> RewardScorer:
+    async def reward(problem: Problem, path: Sequence[Node]) -> Rewarded:
+        return Rewarded(rewards, 20, 16, 0.0)
+
+    return RewardScorer(reward, label)
+
+
+def test_a_reward_is_that_of_the_class_that_stands_for_right() -> None:
+    assert scored(rewarding(0.7)) == Score(0.7, Scoring(0, 20, 16))
+    assert scored(rewarding(0.7, 0.3)).value == 0.3
+    assert scored(rewarding(0.7, 0.3, label=0)).value == 0.7
+
+
+@pytest.mark.parametrize(("rewards", "label"), [((3.2,), -1), ((-0.1,), 0), ((math.nan,), 0), ((0.5,), 1), ((), -1)])
+def test_what_is_no_share_is_no_guess_and_was_paid_for(rewards: tuple[float, ...], label: int) -> None:
+    assert scored(rewarding(*rewards, label=label)) == Score(None, Scoring(0, 20, 16))
+
+
+def test_trouble_of_a_reward_model_is_no_guess_and_its_death_is_told() -> None:
+    def failing(error: Exception) -> RewardScorer:
+        async def reward(problem: Problem, path: Sequence[Node]) -> Rewarded:
+            raise error
+
+        return RewardScorer(reward)
+
+    assert scored(failing(EngineError("full"))) == Score(None)
+    with pytest.raises(EngineDead):
+        scored(failing(EngineDead("gone")))
+
+
+TWO_STEPS = (STEP, step(2, 1, "another\n", token_ids=(1, 2)))
+
+
+async def read_by(config: JudgementConfig | RewardConfig) -> str:
+    """What another model than the teacher reads behind its own prompt."""
+    engine = ScriptedEngine(
+        lambda *_: Reply("0.5", chances={"y": 0.5, "n": 0.5}), rewards=isinstance(config, RewardConfig)
+    )
+    await engine.start()
+    found = await scorer(config, Asked(engine, PlainRenderer(), is_teacher=False)).score(problem(1), TWO_STEPS)
+    assert found.value == pytest.approx(0.5)
+    (prompt, request) = engine.requests[0]
+    assert request.key.startswith(f"{problem(1).id}/2/")
+    before = PlainRenderer().render(problem(1).messages).token_ids or ()
+    assert (prompt.token_ids or ())[: len(before)] == before
+    return "".join(map(chr, (prompt.token_ids or ())[len(before) :]))
+
+
+async def test_another_model_reads_the_text_of_the_steps_and_what_separates_them() -> None:
+    assert await read_by(RewardConfig(kind="reward", separator="<+>")) == "a step\n<+>another\n<+>"
+    assert await read_by(RewardConfig(kind="reward")) == "a step\nanother\n"
+    judging = JudgementConfig(kind="judgement", cue="? ", yes="y", no="n", engine="judge", separator="<+>")
+    assert await read_by(judging) == "a step\n<+>another\n? "

@@ -9,7 +9,6 @@ that follow the rules so far are cut. Every verdict is exact: replay and fractio
 
 import argparse
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -24,6 +23,7 @@ from statistics import fmean
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from factory.sources.countdown import Instance, Split, State, can_reach, frozen, prompt_text
+from factory.stats import auroc
 from pipelines.teachers.countdown.language import (
     ANSWER,
     CONTEXT,
@@ -156,14 +156,6 @@ def right(instance: Instance, attempt: Attempt) -> bool:
     return ending(instance, attempt) == "right"
 
 
-def auroc(chances: list[float], labels: list[bool]) -> float:
-    """Chance that a random positive is ranked above a random negative, ties counted half."""
-    yes = [c for c, label in zip(chances, labels, strict=True) if label]
-    no = [c for c, label in zip(chances, labels, strict=True) if not label]
-    wins = sum((a > b) + 0.5 * (a == b) for a, b in itertools.product(yes, no))
-    return round(wins / (len(yes) * len(no)), 4)
-
-
 def plain_figures(problems: list[Instance], attempts: list[list[Attempt]]) -> dict[str, object]:
     """Figures of unassisted attempts."""
     n = len(attempts[0])
@@ -240,14 +232,17 @@ def judge_figures(engine: Engine, problems: list[Instance], rows: list[list[Atte
     chances = engine.chance_of_yes([c.then(problems[c.problem], JUDGE_CUE) for c, _ in chosen])
     labels = [label for _, label in chosen]
     by_size = {
-        f"auroc_{size}_left": auroc(
-            [p for p, (c, _) in zip(chances, chosen, strict=True) if len(c.state) == size],
-            [label for c, label in chosen if len(c.state) == size],
+        f"auroc_{size}_left": round(
+            auroc(
+                [p for p, (c, _) in zip(chances, chosen, strict=True) if len(c.state) == size],
+                [label for c, label in chosen if len(c.state) == size],
+            ),
+            4,
         )
         for size in (2, 3)
     }
     hits = [(p > 0.5) == label for p, label in zip(chances, labels, strict=True)]
-    return {"states": len(chosen), "accuracy": share(hits), "auroc": auroc(chances, labels), **by_size}
+    return {"states": len(chosen), "accuracy": share(hits), "auroc": round(auroc(chances, labels), 4), **by_size}
 
 
 def stop_figures(engine: Engine, problems: list[Instance], rows: list[list[Attempt]]) -> dict[str, object]:
