@@ -59,7 +59,8 @@ def ends(tree: Tree, step: str) -> Iterator[tuple[str, dict[int, float]]]:
     """The text of each judged attempt, and what it is worth up to some of its characters: where a step ends."""
     worth = values(tree)
     for leaf in tree.leaves():
-        text, found = "", {}
+        text = ""
+        found: dict[int, float] = {}
         for node in tree.path(leaf.id):
             start, text = len(text), text + node.text
             if node.id in worth:
@@ -122,7 +123,7 @@ def logits_at_ends(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Te
     return model.score(hidden[at]).squeeze(-1).float(), batch["labels"][at]
 
 
-class RewardTrainer(Trainer):
+class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers is read as Any
     """Transformers' trainer, with the loss at step ends."""
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: ARG002

@@ -1,7 +1,7 @@
 """Strategies on the bundled teacher: many searches of the same problems through one real engine.
 
     async with bench("tune", 100) as here:
-        trees = await here.run(Trial("beam", lambda _: beam(...), lambda tools: LogprobScorer()))
+        trees = await here.run(Trial("beam", lambda _: beam(...), lambda here: LogprobScorer()))
     figures([spent(tree) for tree in trees])
 
 Each problem goes through `factory.rollout.Rollout`, as in a run, but without Ray, shards or a driver. Problems are
@@ -26,6 +26,8 @@ from typing import Any
 
 from factory.config import Recipe, load_recipe
 from factory.engines.base import Engine
+from factory.engines.vllm import VllmEngine
+from factory.render import TemplateRenderer
 from factory.rollout import Load, Rollout, Tools
 from factory.scorers.base import Score, Scorer
 from factory.search.base import SearchFactory
@@ -34,10 +36,12 @@ from factory.sources.countdown import Instance, can_reach
 from factory.stats import Interval, bootstrap, paired_bootstrap, paired_ratio, pass_at_k
 from factory.types import ROOT, Node, Problem, Tree
 from pipelines import build
+from pipelines.scorers import Asked
 from pipelines.teachers.countdown.language import replay
 
 FOLDER = Path(__file__).resolve().parents[2]
 RECIPE = FOLDER / "pipelines" / "demo.toml"
+REWARD = FOLDER / "pipelines" / "rewards" / "countdown"
 RESULTS = Path(__file__).parent / "results"
 BLOCK = 32
 """Tokens of a block of the prefix cache: the least that vLLM takes on CPUs, where its default of 128 is half an attempt
@@ -50,8 +54,8 @@ class Trial:
 
     name: str
     search: SearchFactory
-    scorer: Callable[[Tools], Scorer] | None = None
-    """Made of the engine, the renderer and the policy that it may ask."""
+    scorer: Callable[[Bench], Scorer] | None = None
+    """Made of what it may ask."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the recipe's sampling, such as `{"max_tokens": 128}`."""
 
@@ -59,10 +63,12 @@ class Trial:
 class Bench:
     """Problems, and an engine that is up."""
 
-    def __init__(self, problems: Sequence[Problem], tools: Tools) -> None:
+    def __init__(self, problems: Sequence[Problem], tools: Tools, reward: Asked | None = None) -> None:
         self.problems = list(problems)
         self.tools = tools
         """What every trial shares; its search is a trial's own."""
+        self.reward = reward
+        """The shipped reward model, where it was asked for."""
 
     async def run(self, trial: Trial) -> list[Tree]:
         """One closed tree for each problem, in their order. Raises what a rollout raises."""
@@ -70,7 +76,7 @@ class Bench:
         load = Load(lambda: self.tools.engine.capabilities.max_running)
         tools = replace(self.tools, search=trial.search, search_name=trial.name, policy=policy, load=load)
         if trial.scorer is not None:
-            tools = replace(tools, scorer=trial.scorer(tools))
+            tools = replace(tools, scorer=trial.scorer(self))
         async with asyncio.TaskGroup() as group:
             running: list[asyncio.Task[Tree]] = []
             for problem in self.problems:
@@ -96,10 +102,11 @@ def tools_of(recipe: Recipe) -> tuple[Engine, Tools]:
 
 
 @contextlib.asynccontextmanager
-async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncIterator[Bench]:
+async def bench(split: str, count: int, overrides: Sequence[str] = (), *, reward: bool = False) -> AsyncIterator[Bench]:
     """The first `count` problems of a frozen split, and the bundled teacher as the demo has it.
 
-    `overrides`: of the demo's recipe, such as `sampling.logprobs=true`.
+    `overrides`: of the demo's recipe, such as `sampling.logprobs=true`. `reward`: whether the teacher's reward model
+    is wanted too, in an engine of its own.
     """
     cache = f"engines.teacher.args.block_size={BLOCK}"
     table = load_recipe(RECIPE, [cache, *overrides]).model_dump()
@@ -107,11 +114,19 @@ async def bench(split: str, count: int, overrides: Sequence[str] = ()) -> AsyncI
     table["engines"]["teacher"]["model"] = str(FOLDER / table["engines"]["teacher"]["model"])
     recipe = Recipe.model_validate(table)
     engine, tools = tools_of(recipe)
-    try:
+    async with contextlib.AsyncExitStack() as engines:
+        engines.push_async_callback(engine.close)
         await engine.start()
-        yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools)
-    finally:
-        await engine.close()
+        asked = await _reward_model(engines) if reward else None
+        yield Bench([one for one in build.source(recipe) if isinstance(one, Problem)], tools, asked)
+
+
+async def _reward_model(engines: contextlib.AsyncExitStack) -> Asked:
+    args = {"runner": "pooling", "max_model_len": 512, "max_num_seqs": 256, "enforce_eager": True, "dtype": "float32"}
+    engine = VllmEngine(str(REWARD), {**args, "block_size": BLOCK})
+    engines.push_async_callback(engine.close)
+    await engine.start()
+    return Asked(engine, TemplateRenderer(str(REWARD)), is_teacher=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
     python -m tests.bench.search_trees --split report --problems 400 --save
 
-A step is a line. `solver` knows whether a state can still reach the target and is the ceiling of all scorers;
-`judgement` is the teacher's own guess. Each has a `shuffled` twin, the same scores at the wrong nodes, which is its
-floor. Coverage is paired, problem by problem, with that of as many independent attempts as cost the same tokens.
+A step is a line. `solver` knows whether a state can still reach the target and is the ceiling of all scorers; `reward`
+is the shipped reward model's guess, `judgement` the teacher's own. Each has a `shuffled` twin, the same scores at the
+wrong nodes, which is its floor. Coverage is paired, problem by problem, with that of as many independent attempts as
+cost the same tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from factory.rollout import Tools
 from factory.scorers.base import Scorer
 from factory.search.beam import beam
 from factory.search.best_of_n import best_of_n
@@ -23,11 +23,12 @@ from factory.search.dvts import dvts
 from factory.search.growth import Step
 from factory.search.mcts import Puct, mcts
 from factory.search.value import Valuation
-from factory.search_config import JudgementScorer
+from factory.search_config import JudgementScorer, RewardScorer
 from pipelines.scorers import Asked, scorer
 from tests.bench._searching import (
     FOLDER,
     RESULTS,
+    Bench,
     Shuffled,
     Solver,
     Spent,
@@ -66,16 +67,25 @@ def by_rollouts(worth: Valuation) -> list[Trial]:
     ]
 
 
-def guides() -> Iterable[tuple[str, Callable[[Tools], Scorer]]]:
+def guides() -> Iterable[tuple[str, Callable[[Bench], Scorer]]]:
     yield "solver", lambda _: Solver()
     yield "shuffled solver", lambda _: Shuffled(Solver())
-    yield "judgement", _judgement
-    yield "shuffled judgement", lambda tools: Shuffled(_judgement(tools))
+    yield "reward", reward
+    yield "shuffled reward", lambda here: Shuffled(reward(here))
+    yield "judgement", judgement
+    yield "shuffled judgement", lambda here: Shuffled(judgement(here))
 
 
-def _judgement(tools: Tools) -> Scorer:
+def judgement(here: Bench) -> Scorer:
     """The teacher's own, by the cue that it knows."""
-    return scorer(JudgementScorer(kind="judgement", cue="judge"), Asked(tools.engine, tools.renderer, is_teacher=True))
+    asked = Asked(here.tools.engine, here.tools.renderer, is_teacher=True)
+    return scorer(JudgementScorer(kind="judgement", cue="judge"), asked)
+
+
+def reward(here: Bench) -> Scorer:
+    """The shipped reward model's."""
+    assert here.reward is not None
+    return scorer(RewardScorer(kind="reward"), here.reward)
 
 
 async def measure(split: str, problems: int, wanted: Sequence[str]) -> dict[str, list[Spent]]:
@@ -85,7 +95,7 @@ async def measure(split: str, problems: int, wanted: Sequence[str]) -> dict[str,
     chosen = [one for one in trials() if one.name == BASELINE or any(part in one.name for part in wanted)]
     missing = [one for one in chosen if one.name not in found]
     if missing:
-        async with bench(split, problems) as here:
+        async with bench(split, problems, reward=any("reward" in one.name for one in missing)) as here:
             for trial in missing:
                 found[trial.name] = [spent(tree) for tree in await here.run(trial)]
                 save(kept, found)
