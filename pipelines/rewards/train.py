@@ -1,20 +1,21 @@
 """Train a process reward model on the step values of search trees, on CPUs or a GPU.
 
     factory run pipelines/rewards/countdown/trees.toml --out runs/trees
-    python pipelines/rewards/train.py runs/trees --start pipelines/teachers/countdown --step '\\n' --out MODEL
+    python pipelines/rewards/train.py runs/trees --model pipelines/teachers/countdown --step '\\n' --out MODEL
 
 Every step end on the way to a judged leaf is worth the share of right leaves below it: 0 or 1 within an attempt that
 nothing branches from, and between them where a tree branches (Monte-Carlo values, as in Wang et al. 2024,
 "Math-Shepherd", section 3.3). A search that spends where it hopes for something makes its shares lean upward: trees
 without an early stop and without a scorer have those of the teacher itself.
 
-The model is a classifier of Transformers with one class, which starts from the weights of `--start` and reads a problem
+The model is a classifier of Transformers with one class, which starts from the weights of `--model` and reads a problem
 by the chat template of that model's tokenizer and the attempt behind it. What it says at a token is how likely it holds
 the attempt to end right; the loss is the binary cross-entropy at the step ends. vLLM serves the folder with
 `runner = "pooling"`, and `[scorer] kind = "reward"` asks it.
 
 A tenth of the problems, chosen by their ids, is kept out of training; figures on them, the command and the runs are in
-`reward.json` beside the weights. Killed, the same line goes on from the last checkpoint in OUT.
+`reward.json` beside the weights. Killed, the same line goes on from the last checkpoint in OUT. `torchrun` in place of
+`python` trains in several processes.
 """
 
 import argparse
@@ -112,34 +113,36 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {"input_ids": padded("input_ids", 0), "attention_mask": mask, "labels": padded("labels", NOWHERE)}
 
 
-def logits_at_ends(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and labels of all step ends in a batch: both of shape (ends,).
+class StepEnds(torch.nn.Module):  # type: ignore[misc]  # torch is read as Any
+    """A classifier that is read at every step end of a row at once, and not at the last token alone: which is the same
+    for a causal model."""
 
-    A classifier reads its last token; here it reads every step end of a row at once, which is the same for a causal
-    model.
-    """
-    hidden = model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-    at = batch["labels"] != NOWHERE
-    return model.score(hidden[at]).squeeze(-1).float(), batch["labels"][at]
+    def __init__(self, classifier: Any) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Labels and logits of all step ends, both of shape (ends,), and their loss."""
+        body = self.classifier.base_model(input_ids=input_ids, attention_mask=attention_mask)
+        at = labels != NOWHERE
+        logits = self.classifier.score(body.last_hidden_state[at]).squeeze(-1).float()
+        return {"loss": binary_cross_entropy_with_logits(logits, labels[at]), "logits": logits, "labels": labels[at]}
 
 
-class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers is read as Any
-    """Transformers' trainer, with the loss at step ends."""
-
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: ARG002
-        return binary_cross_entropy_with_logits(*logits_at_ends(model, inputs))
-
-
-def figures(model: Any, rows: Dataset, batch: int) -> dict[str, Any]:
+def figures(model: StepEnds, rows: Dataset, batch: int) -> dict[str, Any]:
     """How a model does on rows that it was not trained on."""
-    told, worth = [], []
+    told: list[float] = []
+    worth: list[float] = []
+    device = model.classifier.device
     model.eval()
     with torch.no_grad():
         for start in range(0, len(rows), batch):
             picked = collate(list(rows.select(range(start, min(start + batch, len(rows))))))
-            logits, labels = logits_at_ends(model, {name: one.to(model.device) for name, one in picked.items()})
-            told += torch.sigmoid(logits).tolist()
-            worth += labels.tolist()
+            found = model(**{name: one.to(device) for name, one in picked.items()})
+            told += torch.sigmoid(found["logits"]).tolist()
+            worth += found["labels"].tolist()
     sure = [(value, right > 0.5) for value, right in zip(told, worth, strict=True) if right in (0.0, 1.0)]
     return {
         "step_ends": len(told),
@@ -152,16 +155,18 @@ def figures(model: Any, rows: Dataset, batch: int) -> dict[str, Any]:
 def train(arguments: argparse.Namespace) -> None:
     """Read the runs, train, and write the model with its figures."""
     disable_progress_bars()
+    checkpoints = arguments.out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(arguments.start, num_labels=1)
-    model.config.problem_type = "multi_label_classification"  # what it says is a chance: behind a sigmoid
-    reader = Reader(arguments.start, arguments.step, model.config.max_position_embeddings)
+    classifier = AutoModelForSequenceClassification.from_pretrained(arguments.model, num_labels=1)
+    classifier.config.problem_type = "multi_label_classification"  # what it says is a chance: behind a sigmoid
+    reader = Reader(arguments.model, arguments.step, classifier.config.max_position_embeddings)
     trees = (tree for url in arguments.runs for tree in open_run(url).rollouts())
     rows = Dataset.from_list(list(reader.rows(trees)))
     print(f"{len(rows)} attempts, {sum(map(len, rows['input_ids']))} tokens", flush=True)
     held_out = rows.filter(lambda row: row["held_out"])
     options = TrainingArguments(
-        str(arguments.out / "checkpoints"),
+        str(checkpoints),
         num_train_epochs=arguments.epochs,
         learning_rate=arguments.rate,
         per_device_train_batch_size=arguments.batch,
@@ -179,18 +184,20 @@ def train(arguments: argparse.Namespace) -> None:
         use_cpu=not torch.cuda.is_available(),
     )
     training = rows.filter(lambda row: not row["held_out"])
-    trainer = RewardTrainer(model, options, data_collator=collate, train_dataset=training)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(options.output_dir))
-    write(arguments, model, figures(model, held_out, arguments.batch), len(training))
+    model = StepEnds(classifier)
+    trainer = Trainer(model, options, data_collator=collate, train_dataset=training)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)))
+    if trainer.is_world_process_zero():
+        write(arguments, classifier, figures(model, held_out, arguments.batch), len(training))
 
 
-def write(arguments: argparse.Namespace, model: Any, found: dict[str, Any], attempts: int) -> None:
+def write(arguments: argparse.Namespace, classifier: Any, found: dict[str, Any], attempts: int) -> None:
     """The model folder, and what is known of it."""
     from transformers import AutoTokenizer
 
-    model.save_pretrained(str(arguments.out))
-    AutoTokenizer.from_pretrained(arguments.start).save_pretrained(str(arguments.out))
-    told = {name: getattr(arguments, name) for name in ("runs", "start", "step", "epochs", "rate", "batch", "seed")}
+    classifier.save_pretrained(str(arguments.out))
+    AutoTokenizer.from_pretrained(arguments.model).save_pretrained(str(arguments.out))
+    told = {name: getattr(arguments, name) for name in ("runs", "model", "step", "epochs", "rate", "batch", "seed")}
     table = {"command": told, "attempts": attempts, "held_out": found}
     (arguments.out / "reward.json").write_text(json.dumps(table, indent=2) + "\n")
     print(json.dumps(found), flush=True)
@@ -200,12 +207,12 @@ def parse() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="run folders or URLs whose trees are learned from")
-    parser.add_argument("--start", required=True, help="model to begin with: a folder or a hub name")
+    parser.add_argument("--model", required=True, help="model to begin with: a folder or a hub name")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model")
     parser.add_argument("--step", default="\n\n", help=r"text that ends a step; \n stands for a line's end")
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--rate", type=float, default=1e-5, help="peak learning rate")
-    parser.add_argument("--batch", type=int, default=32, help="attempts of a batch")
+    parser.add_argument("--batch", type=int, default=32, help="attempts of a batch, in each process")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=100, help="steps between two lines of the log")
     parser.add_argument("--save-every", type=int, default=500, help="steps between two checkpoints")

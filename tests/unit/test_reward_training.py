@@ -71,7 +71,7 @@ def test_what_does_not_fit_into_the_context_is_cut() -> None:
 def test_a_model_is_trained_and_written_with_its_figures(tmp_path: Path) -> None:
     trees = [tree(countdown(f"problem {number}"), [RIGHT, DETOURED, WRONG]) for number in range(24)]
     write_run(tmp_path / "run", [trees])
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "run"), "--start", TEACHER, "--out", str(tmp_path / "out")]
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "run"), "--model", TEACHER, "--out", str(tmp_path / "out")]
     more = ["--step", r"\n", "--rate", "3e-4", "--epochs", "6", "--batch", "8"]
     done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
