@@ -69,6 +69,10 @@ class Bench:
         """What every trial shares; its search is a trial's own."""
         self.reward = reward
         """The shipped reward model, where it was asked for."""
+        self.begun = 0
+        """Problems of the present trial that were begun."""
+        self.open = 0
+        """Of them, those whose trees are not closed."""
 
     async def run(self, trial: Trial) -> list[Tree]:
         """One closed tree for each problem, in their order. Raises what a rollout raises."""
@@ -77,21 +81,27 @@ class Bench:
         tools = replace(self.tools, search=trial.search, search_name=trial.name, policy=policy, load=load)
         if trial.scorer is not None:
             tools = replace(tools, scorer=trial.scorer(self))
+        self.begun = 0
         async with asyncio.TaskGroup() as group:
-            running: list[asyncio.Task[Tree]] = []
-            for problem in self.problems:
-                running.append(await _started(group, problem, tools, sum(not one.done() for one in running)))
+            running = [await self._started(group, problem, tools) for problem in self.problems]
         return [one.result() for one in running]
 
+    async def _started(self, group: asyncio.TaskGroup, problem: Problem, tools: Tools) -> asyncio.Task[Tree]:
+        """Start a problem once the engine has room for it."""
+        while not tools.load.wants_problem(self.open):
+            tools.load.changed.clear()
+            await tools.load.changed.wait()
+        task = group.create_task(self._searched(problem, tools))
+        self.begun += 1
+        await asyncio.sleep(0)  # lets it ask for its first generations, so that they count
+        return task
 
-async def _started(group: asyncio.TaskGroup, problem: Problem, tools: Tools, open_trees: int) -> asyncio.Task[Tree]:
-    """Start a problem once the engine has room for it."""
-    while not tools.load.wants_problem(open_trees):
-        tools.load.changed.clear()
-        await tools.load.changed.wait()
-    task = group.create_task(Rollout(problem, tools).run())
-    await asyncio.sleep(0)  # lets it ask for its first generations, so that they count
-    return task
+    async def _searched(self, problem: Problem, tools: Tools) -> Tree:
+        self.open += 1
+        try:
+            return await Rollout(problem, tools).run()
+        finally:
+            self.open -= 1
 
 
 def tools_of(recipe: Recipe) -> tuple[Engine, Tools]:
