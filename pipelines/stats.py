@@ -9,7 +9,8 @@ Difficulty is the teacher's pass rate on a problem, estimated without bias: wher
 attempt, (k - 1) / (n - 1) of the n attempts that count; else the plain share. A search that stops at the first right
 one tells nothing of this kind: such problems stand apart, and so do those in which nothing was decided. An attempt that
 the token limit cut counts as not right; one that no verifier could decide does not count. Of a ladder, the attempts of
-its first rung tell the rate, where that is best of n: later ones are made only where those went wrong.
+its first rung tell the rate: later ones are made only where those went wrong. A search that chooses what it goes on
+with tells nothing of the teacher's own rate, so its problems stand apart as well.
 """
 
 from __future__ import annotations
@@ -32,14 +33,19 @@ from pipelines.check_times import Checks, add_verdict
 from pipelines.report import console, counted, one_line, print_json, print_pairs
 
 STOPPED_AT_ONE = "stopped at 1"
+GUIDED = "guided"
 UNDECIDED = "undecided"
-BUCKETS = ("0", "0-0.25", "0.25-0.5", "0.5-0.75", "0.75-1", "1", STOPPED_AT_ONE, UNDECIDED)
+BUCKETS = ("0", "0-0.25", "0.25-0.5", "0.5-0.75", "0.75-1", "1", STOPPED_AT_ONE, GUIDED, UNDECIDED)
 """Pass rates, the upper end included but for 1, which stands alone; then what cannot be estimated."""
 
 NOTES = {
     STOPPED_AT_ONE: "the search ended at its first right answer, which says nothing about the rate",
+    GUIDED: "the search chose what to go on with, so its attempts are not the teacher's own choice",
     UNDECIDED: "no verifier could decide about any attempt",
 }
+
+INDEPENDENT = frozenset({"best_of_n", "budget_forcing", "consensus"})
+"""Strategies whose attempts are independent of each other."""
 
 ERROR_KINDS = 1000
 """Different texts of errors that are told apart; later ones are counted together."""
@@ -232,7 +238,7 @@ def _add_rows(
         leaves = [node for node in row["nodes"] if node["state"] != NodeState.OPEN]
         _add_leaves(figures, leaves)
         if entry.status != "error":
-            place = figures.by_difficulty[_bucket(_telling(leaves, search), search.get("stop_at"))]
+            place = figures.by_difficulty[_bucket(leaves, search)]
             strategy = figures.by_strategy.setdefault(row["search"], Yield())
             for one in (place, strategy):
                 one.add(row["cost"], solved=entry.status == "solved")
@@ -279,14 +285,22 @@ def _add_transcripts(figures: Figures, rows: Iterator[Row], buckets: Mapping[str
             place.characters[variant] += row["characters_kept"]
 
 
-def _telling(leaves: list[Row], search: Mapping[str, Any]) -> list[Row]:
-    """Of a ladder, the leaves of its first rung, which has the first ids; of any other search, all."""
-    first = search.get("rungs", [search])[0]
-    alone = "rungs" not in search or first["kind"] != "best_of_n"
-    return leaves if alone else [leaf for leaf in leaves if leaf["id"] <= first["n"]]
+def _bucket(leaves: list[Row], search: Mapping[str, Any]) -> str:
+    telling = _telling(leaves, search)
+    if telling is None:
+        return UNDECIDED if all(_is_right(leaf) is None for leaf in leaves) else GUIDED
+    return _rate_bucket(telling, search.get("stop_at"))
 
 
-def _bucket(leaves: list[Row], stop_at: int | None) -> str:
+def _telling(leaves: list[Row], search: Mapping[str, Any]) -> list[Row] | None:
+    """Those that tell the teacher's rate; None where none does."""
+    if search["kind"] != "ladder":
+        return leaves if search["kind"] in INDEPENDENT else None
+    first = search["rungs"][0]  # whose attempts have the first ids
+    return [leaf for leaf in leaves if leaf["id"] <= first["n"]] if first["kind"] == "best_of_n" else None
+
+
+def _rate_bucket(leaves: list[Row], stop_at: int | None) -> str:
     decided = [right for leaf in leaves if leaf["counted"] and (right := _is_right(leaf)) is not None]
     n, k = len(decided), sum(decided)
     if not n:

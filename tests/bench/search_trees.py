@@ -21,6 +21,7 @@ from factory.search.beam import beam
 from factory.search.best_of_n import best_of_n
 from factory.search.dvts import dvts
 from factory.search.growth import Step
+from factory.search.ladder import Rung, ladder
 from factory.search.mcts import Puct, mcts
 from factory.search.value import Valuation
 from factory.search_config import JudgementScorer, RewardScorer
@@ -56,7 +57,17 @@ def trials() -> list[Trial]:
             Trial(f"dvts 4x4 {name}", lambda _: dvts(LINE, Valuation(), 4, 4, stop_at=1), guide),
             Trial(f"mcts 256 {name}", lambda _: mcts(LINE, Valuation(), Puct(), 256, stop_at=1), guide),
         ]
+        if "reward" in name:
+            found.append(Trial(f"ladder {name}", lambda _: ladder(RUNGS, stop_at=1), guide))
     return found + by_rollouts(Valuation(rollouts=1)) + by_rollouts(Valuation(rollouts=2))
+
+
+RUNGS: list[Rung] = [
+    lambda missing: best_of_n(4, None, missing),
+    lambda missing: dvts(LINE, Valuation(), 4, 4, stop_at=missing),
+    lambda missing: dvts(LINE, Valuation(), 8, 4, stop_at=missing),
+]
+"""What a ladder climbs."""
 
 
 def by_rollouts(worth: Valuation) -> list[Trial]:

@@ -243,6 +243,26 @@ def test_the_first_rung_of_a_ladder_tells_the_rate(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize(
+    "search",
+    [
+        {"kind": "beam", "value": "rollouts"},
+        {"kind": "revise", "n": 4},
+        {"kind": "early_rejection", "n": 4, "backtrack": "dead"},
+        {"kind": "ladder", "rungs": [{"kind": "budget_forcing", "n": 2, "max_thinking": 99}, {"kind": "best_of_n"}]},
+    ],
+)
+def test_a_search_that_chooses_tells_no_rate(
+    search: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trees = [make.tree(make.problem(id(1)), [WRONG, RIGHT]), make.tree(make.problem(id(2)), [])]
+    found = figures(make.write_run(tmp_path / "run", [trees], search=search), capsys)["by_difficulty"]
+    assert {bucket: one["problems"] for bucket, one in found.items() if one["problems"]} == {
+        "guided": 1,
+        "undecided": 1,
+    }
+
+
+@pytest.mark.parametrize(
     ("rate", "bucket"),
     [
         (0.0, "0"),
