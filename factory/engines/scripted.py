@@ -10,7 +10,8 @@ A script decides the answer: `countdown` plays the bundled teacher (right at a s
 babbles, a mapping answers by the last user message, and a function does anything, failures included. A script returns
 the *whole* turn after the prompt; cutting at stop strings and limits is the engine's part.
 
-What a script would say next is what `weigh` finds probable, unless the script tells the chances itself.
+What a script would say next is what `weigh` finds probable, unless the script tells the chances itself. With `rewards`
+the engine plays a reward model, and the script's answer is the reward: `chances` draws one for each prompt.
 
 It does not model time, memory or a prefix cache: an answer takes event-loop turns, or a set time per token. Of the
 sampling parameters it reads `temperature` (only whether it is 0), `max_tokens` and `logprobs`, which it makes up.
@@ -152,7 +153,11 @@ class ScriptedEngine:
         if not self._capabilities.rewards:
             raise ConfigError("scripted engine: it plays no reward model")
         said, reply = await self._ask(prompt, Request(Sampling(max_tokens=1), key=key))
-        return Rewarded((float(reply.text),), said.prompt_tokens, said.cached_tokens, said.seconds)
+        try:
+            value = float(reply.text)
+        except ValueError:
+            raise EngineError(f"scripted engine: the script gives no reward but {reply.text[:80]!r}") from None
+        return Rewarded((value,), said.prompt_tokens, said.cached_tokens, said.seconds)
 
     async def _ask(self, prompt: Prompt, request: Request) -> tuple[Generation, Reply]:
         """What the engine makes of the script's answer, and that answer."""
@@ -303,7 +308,9 @@ def _script(script: str | Mapping[str, str] | Script, seed: int, solve_rate: flo
         return lambda prompt, request: Reply(_rest(prompt, _words(draw(seed, prompt, request))))
     if script == "countdown":
         return _countdown_script(seed, solve_rate, slip_rate)
-    raise ConfigError(f"scripted engine: no script {script!r}: use 'countdown' or 'words'")
+    if script == "chances":
+        return lambda prompt, request: Reply(str(draw(seed, prompt, replace(request, key=written(prompt))).random()))
+    raise ConfigError(f"scripted engine: no script {script!r}: use 'countdown', 'words' or 'chances'")
 
 
 def _last_user_text(prompt: Prompt) -> str:
