@@ -134,16 +134,22 @@ def _doubling(points: Sequence[Point], place: int, drawn: Sequence[int] | None =
 
 
 def saturation(points: Sequence[Point]) -> int | None:
-    """The first point whose doubling may add nothing: the interval of its `gain` holds 0 or less. None if there is
-    none among those whose doubling was measured."""
-    gains = ((place, gain(points, place)) for place in range(len(points)))
-    return next((place for place, one in gains if one is not None and one.low <= 0.0), None)
+    """The first point from which on no doubling surely adds anything: the interval of its `gain` and of every later
+    one holds 0 or less. None if there is none among those whose doubling was measured."""
+    gains = {place: one for place in range(len(points)) if (one := gain(points, place)) is not None}
+    return _first_of_last([one.low <= 0.0 for one in gains.values()])
 
 
 def stops_paying(points: Sequence[Point]) -> int | None:
-    """The first point whose doubling does not pay any more (`PAYING`). None if there is none among those measured."""
-    measured = (place for place in range(len(points)) if _is_doubled(points, place))
-    return next((place for place in measured if not _pays(points, place)), None)
+    """The first point from which on no doubling pays (`PAYING`). None if there is none among those measured."""
+    return _first_of_last([not _pays(points, place) for place in range(len(points)) if _is_doubled(points, place)])
+
+
+def _first_of_last(found: Sequence[bool]) -> int | None:
+    """Where the true ones begin that go on to the end. What is measured is so from the first point on, since points
+    are in order."""
+    before = max((place for place, one in enumerate(found) if not one), default=-1)
+    return before + 1 if before + 1 < len(found) else None
 
 
 def _pays(points: Sequence[Point], place: int) -> bool:

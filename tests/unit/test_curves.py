@@ -62,8 +62,9 @@ def test_points_of_one_height_explain_nothing() -> None:
 def test_it_saturates_where_a_doubling_may_add_nothing() -> None:
     assert saturation(LINEAR) is None, "the last budget was not doubled, so nobody knows"
     assert saturation(BENT) == 2
-    falling = curve((64, 20), (128, 10), (256, 40))
-    assert saturation(falling) == 0
+    late = curve((64, 20), (128, 20), (256, 60), (512, 60))
+    assert saturation(late) == 2, "a majority of two is the first of them, but one of four is not"
+    assert saturation(curve((64, 20), (128, 10))) == 0
 
 
 def test_the_gain_of_a_doubling_is_read_between_measured_budgets_and_never_beyond_them() -> None:
@@ -84,6 +85,8 @@ def test_a_doubling_stops_paying_where_a_further_solve_costs_four_times_as_much_
     assert stops_paying(curve((128, 48), (256, 60), (512, 64))) == 1, "just four times as much still pays"
     assert stops_paying(curve((128, 0), (256, 60), (512, 90))) is None
     assert stops_paying(curve((128, 0), (256, 0))) == 0
+    assert stops_paying(curve((128, 20), (256, 20), (512, 40), (1024, 42))) == 2
+    assert stops_paying(curve((128, 20))) is None
 
 
 def test_what_a_level_takes_lies_on_the_line_between_two_budgets() -> None:
