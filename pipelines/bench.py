@@ -18,6 +18,7 @@ would have taken: no seconds are given there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import sys
@@ -36,13 +37,14 @@ from factory.errors import ConfigError
 from factory.runs import open_run
 from factory.search.growth import is_right
 from factory.selection import Score, best, last_score, majority, mean_probability, weighted_majority
+from factory.shards import iter_sidecars, problem_states
 from factory.sources.base import unique
 from factory.stats import Interval, bootstrap, mean_largest, paired_ratio, pass_at_k, quantile
 from factory.store import Store
 from factory.types import Node, Outcome, Tree
 from pipelines import build
 from pipelines.bench_config import DIFFICULTY, Plan, Planned, Way, load_bench
-from pipelines.run import Options, Reporter, refuse, run
+from pipelines.run import Options, Reporter, on_cluster, refuse, run
 
 DRAWS = 32
 """Random choices among a problem's attempts from which an answer is selected."""
@@ -81,14 +83,20 @@ def bench(path: Path, overrides: Sequence[str], out: str, report: Reporter) -> d
     for recipe, folder in runs.values():
         refuse(recipe, folder)
     ids = [item.id for item in unique(build.source(plan.recipe))]
-    for place, (name, (recipe, folder)) in enumerate(runs.items(), start=1):
-        print(f"run {place} of {len(runs)}: {name}", file=sys.stderr, flush=True)
-        _run(recipe, folder, ids, report)
+    owed = {name: one for name, one in runs.items() if not _closed(one[1]).issuperset(ids)}
+    with on_cluster(plan.recipe) if owed else contextlib.nullcontext():
+        for place, (name, (recipe, folder)) in enumerate(owed.items(), start=1):
+            print(f"run {place} of {len(owed)}: {name}", file=sys.stderr, flush=True)
+            _run(recipe, folder, ids, report)
     return figures(plan, out, ids)
 
 
 def _folder(out: str, name: str) -> str:
     return f"{out.rstrip('/')}/runs/{name}"
+
+
+def _closed(folder: str) -> set[str]:
+    return set(problem_states(iter_sidecars(Store(folder), "rollouts")))
 
 
 def _run(recipe: Recipe, folder: str, ids: Sequence[str], report: Reporter) -> None:

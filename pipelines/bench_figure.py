@@ -131,7 +131,8 @@ def _main(name: str, comparison: Comparison, looks: tuple[alt.Color, alt.Shape],
 def _residuals(comparison: Comparison, looks: tuple[alt.Color, alt.Shape], x: alt.X) -> Panel:
     colour, shape = looks
     rows = [row for row in _points(comparison["strategies"]) if row["residual"] is not None]
-    y = alt.Y("residual:Q", title="measured − fit", axis=alt.Axis(format="+.0%", tickCount=5))
+    axis = alt.Axis(format="+.2~%", tickCount=5)
+    y = alt.Y("residual:Q", title="measured − fit", axis=axis, scale=alt.Scale(padding=10))
     base = _chart(rows).encode(x=x, y=y, color=colour, shape=shape)
     layers = [
         alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color="#888888").encode(y="zero:Q"),

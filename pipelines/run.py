@@ -93,7 +93,7 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
     build.check_search(recipe)
     _check_servers(recipe)
     store.probe()
-    with _cluster(recipe):
+    with on_cluster(recipe):
         settings = _settings(recipe, config)
         with owned(store) as lease:
             store_config(store, config)
@@ -169,9 +169,14 @@ def _summary(store: Store, recipe: Recipe, ended: Ended, *, did_nothing: bool, d
 
 
 @contextlib.contextmanager
-def _cluster(recipe: Recipe) -> Iterator[None]:
+def on_cluster(recipe: Recipe) -> Iterator[None]:
+    """Be on the recipe's cluster while the context is open. Inside of another such context that one's stays: who makes
+    several runs joins once, or starts Ray once."""
     from factory import cluster
 
+    if cluster.is_connected():
+        yield
+        return
     cluster.connect(recipe.run.address)
     try:
         yield
