@@ -97,10 +97,15 @@ def _tokens(comparison: Comparison) -> alt.X:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each power of ten, or all powers of two where that would be few."""
-    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [step * 10.0**power for power in tens for step in (1, 2, 5) if low <= step * 10.0**power <= high]
-    return found if len(found) > 2 else [low * 1.25, high / 1.25]
+    """1, 2 and 5 of each power of ten; where those are few, every digit."""
+    few, many = (_multiples(steps, low, high) for steps in ((1, 2, 5), range(1, 10)))
+    return few if len(few) > 4 else many
+
+
+def _multiples(steps: Iterable[int], low: float, high: float) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = list(steps)
+    return [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
 
 
 def _main(name: str, comparison: Comparison, looks: tuple[alt.Color, alt.Shape], x: alt.X) -> Panel:
