@@ -222,9 +222,14 @@ def _is_undecided(tree: Tree) -> bool:
 
 
 def _rates(folder: str) -> dict[str, float]:
-    """The share of right attempts, by problem."""
-    trees = (tree for tree in open_run(folder).rollouts() if tree.error is None and tree.nodes)
-    return {tree.problem.id: fmean(map(is_right, tree.nodes)) for tree in trees}
+    """The share of right attempts among those that were decided, by problem; not of one where none was."""
+    decided = {tree.problem.id: _decided(tree) for tree in open_run(folder).rollouts() if tree.error is None}
+    return {id: fmean(found) for id, found in decided.items() if found}
+
+
+def _decided(tree: Tree) -> list[bool]:
+    """Whether each leaf is right; one that the token limit cut is not."""
+    return [is_right(leaf) for leaf in tree.leaves() if leaf.outcome is not Outcome.UNKNOWN]
 
 
 def _figures(planned: Planned, found: Sequence[Spent]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 from factory.curves import Point
 from factory.selection import last_score, majority, mean_probability
 from factory.types import NodeState, Outcome, Tree
-from pipelines.bench import DRAWS, Selectors, _curves, figures, spent, spent_by, write
+from pipelines.bench import DRAWS, Selectors, _curves, _decided, figures, spent, spent_by, write
 from pipelines.bench_config import Plan, load_bench
 from pipelines.bench_figure import COLOURS, html, png, specification
 from pipelines.bench_report import print_bench
@@ -76,6 +76,8 @@ def test_trouble_is_neither_right_nor_decided() -> None:
     verdicts = tuple(replace(one, outcome=Outcome.UNKNOWN) for one in whole.nodes[0].verdicts)
     found = spent(replace(whole, nodes=(replace(whole.nodes[0], verdicts=verdicts),)), {})
     assert (found.solved, found.undecided) == (0.0, True)
+    assert _decided(replace(whole, nodes=(replace(whole.nodes[0], verdicts=verdicts),))) == []
+    assert _decided(tree(WRONG, CUT, RIGHT)) == [False, False, True]
 
 
 def test_a_leaf_is_worth_what_was_last_said_of_its_path() -> None:
