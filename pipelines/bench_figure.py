@@ -62,7 +62,8 @@ def specification(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _column(table: Mapping[str, Any], name: str) -> alt.VConcatChart:
     comparison = table["curves"][name]
-    looks, x = _looks(comparison["strategies"]), _tokens(comparison)
+    everywhere = [one for each in TITLES for one in table["curves"][each]["strategies"]]
+    looks, x = _looks(list(comparison["strategies"]), everywhere), _tokens(comparison)
     parts = [_main(name, comparison, looks, x)]
     if any(one["fit"] for one in comparison["strategies"].values()):
         parts.append(_residuals(comparison, looks, x))
@@ -72,11 +73,12 @@ def _column(table: Mapping[str, Any], name: str) -> alt.VConcatChart:
     return found
 
 
-def _looks(strategies: Mapping[str, Any]) -> tuple[alt.Color, alt.Shape]:
-    """A colour and a shape for each strategy; after the last colour they begin again, with other shapes."""
-    names = list(strategies)
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(names))]
-    shapes = [SHAPES[(place + place // len(COLOURS)) % len(SHAPES)] for place in range(len(names))]
+def _looks(names: Sequence[str], everywhere: Sequence[str]) -> tuple[alt.Color, alt.Shape]:
+    """A colour and a shape for each name, of its own in the whole chart: after the last colour they begin again, with
+    other shapes."""
+    places = [everywhere.index(name) for name in names]
+    colours = [COLOURS[place % len(COLOURS)] for place in places]
+    shapes = [SHAPES[(place + place // len(COLOURS)) % len(SHAPES)] for place in places]
     legend = alt.Legend(title=None, orient="right", labelLimit=260, symbolSize=90, symbolOpacity=1)
     return (
         alt.Color("strategy:N", scale=alt.Scale(domain=names, range=colours), legend=legend),

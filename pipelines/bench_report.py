@@ -94,8 +94,8 @@ def _print_comparison(out: Console, heading: str, comparison: Mapping[str, Any],
 
 
 def _curves(strategies: Mapping[str, Any]) -> Table:
-    """What a strategy reaches at its largest budget, and how it got there."""
-    names = ("reached at most", "a doubling adds", "R²", "largest residual")
+    """The most that a strategy reaches, its fit with the largest residual, and where more tokens are of little use."""
+    names = ("reached at most", "points a doubling", "R²", "residuals to")
     table = _table(("strategy",), (*names, "saturates at", "stops paying at"))
     for strategy, curve in strategies.items():
         most = max(curve["points"], key=lambda point: point["reached"][0])
@@ -111,9 +111,9 @@ def _fit(fit: Mapping[str, Any] | None) -> Iterator[str]:
         yield from (NONE, NONE, NONE)
         return
     value, low, high = (100 * one for one in fit["per_doubling"])
-    yield f"{value:+.1f} points ({low:.1f} to {high:.1f})"
+    yield f"{value:+.1f} ({low:.1f} to {high:.1f})"
     yield NONE if fit["r_squared"] is None else f"{fit['r_squared']:.3f}"
-    yield f"{100 * max(fit['residuals'][: fit['points']], key=abs):+.1f} points"
+    yield f"{100 * max(fit['residuals'][: fit['points']], key=abs):+.1f}"
 
 
 def _cheapest(levels: Sequence[Mapping[str, Any]]) -> Table:
