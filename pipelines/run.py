@@ -102,9 +102,8 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
             # Again, now that nobody else can commit; the first look was to start nothing in vain.
             dispatch, items = _owed(store, recipe, config, options)
             ended = _search(store, lease, recipe, config, settings, dispatch, report)
-            if (
-                options.refine and ended is not Ended.INTERRUPTED
-            ):  # who stops a run waits for nothing that can be done later
+            # Who stops a run waits for nothing that can be done later.
+            if options.refine and ended is not Ended.INTERRUPTED:
                 refine(store, lease, recipe, config)
     return _summary(store, recipe, ended, did_nothing=False, duplicates=items.duplicates)
 
