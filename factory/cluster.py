@@ -98,6 +98,11 @@ def _log_report(data: Mapping[str, Any], *_: object, **__: object) -> None:
     log.info("Ray reports: %s", " ".join(" ".join(data["lines"]).split()))
 
 
+def is_connected() -> bool:
+    """Whether this process is on a cluster."""
+    return bool(ray.is_initialized())
+
+
 def disconnect() -> None:
     """Leave the cluster; a Ray that `connect` started ends with all of its processes."""
     ray.shutdown()

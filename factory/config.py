@@ -330,21 +330,30 @@ FREE_ENGINE_KEYS = ("args", "environment", "timeout", "retries", "max_running", 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `a.b=value` overrides. Raises ConfigError, in one line."""
+    return override(read_table(path), overrides, str(path))
+
+
+def read_table(path: Path, what: str = "recipe") -> dict[str, Any]:
+    """A TOML file as it is. Raises ConfigError, in one line, which calls it `what`."""
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"no recipe at {path}: give the path of a TOML file") from None
+        raise ConfigError(f"no {what} at {path}: give the path of a TOML file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} is not a readable TOML recipe: {error}") from None
-    return override(table, overrides, str(path))
+        raise ConfigError(f"{path} is not a readable TOML {what}: {error}") from None
 
 
 def override(table: Mapping[str, Any], overrides: Sequence[str], where: str = "recipe") -> Recipe:
     """A recipe's table with `a.b=value` overrides applied. Raises ConfigError, in one line."""
+    return parse_recipe(overridden(table, overrides), where)
+
+
+def overridden(table: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of a table with `a.b=value` overrides applied. Raises ConfigError for one that is not written so."""
     changed = copy.deepcopy(dict(table))
     for one in overrides:
         _override(changed, one)
-    return parse_recipe(changed, where)
+    return changed
 
 
 def parse_recipe(table: Mapping[str, Any], where: str) -> Recipe:
@@ -396,8 +405,12 @@ def _tags(loc: tuple[int | str, ...]) -> list[int]:
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str:
-    model = _model_at(loc[:-1])
-    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1, cutoff=0.5)
+    return nearest(str(loc[-1]), _model_at(loc[:-1]))
+
+
+def nearest(key: str, model: type[Section]) -> str:
+    """What to say after an unknown key: the one that was meant, or all that there are."""
+    near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(model.model_fields)}"
 
 

@@ -326,3 +326,22 @@ def asks_for_scores(search: OneSearch | ConsensusConfig) -> bool:
     if isinstance(search, StepConfig):
         return search.value == "score"
     return isinstance(search, EarlyRejectionConfig) and search.keep is not None
+
+
+def verified_by(search: Search, scorer: Scorer | None) -> str | None:
+    """How what verifiers find guides a search, in a few words; None for one that makes the same tree without them."""
+    if isinstance(search, LadderConfig):
+        return "climbs on where no verifier found a right answer"
+    if isinstance(scorer, ChainScorer):
+        return "is guided by a verifier that reads along"
+    if isinstance(search, ConsensusConfig):
+        return None
+    if search.stop_at is not None:
+        return "stops at right answers"
+    if isinstance(search, MctsConfig):
+        return "goes on where verifiers found right answers"
+    if isinstance(search, StepConfig) and search.value == "rollouts":
+        return "values a step by how many of its continuations are right"
+    if isinstance(search, ReviseConfig) and search.when == "wrong":
+        return "revises answers that a verifier found wrong"
+    return None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from factory.types import Node, NodeState, Tree
 
@@ -24,6 +25,26 @@ Score = Callable[[Node], float | None]
 def recorded(node: Node) -> float | None:
     """The score that the tree holds."""
     return node.score
+
+
+def last_score(tree: Tree) -> Score:
+    """Of the path to a leaf: the last score that any of its steps was given, since leaves have none of their own."""
+
+    def score(leaf: Node) -> float | None:
+        scores = (node.score for node in reversed(tree.path(leaf.id)))
+        return next((score for score in scores if score is not None), None)
+
+    return score
+
+
+def mean_probability(tree: Tree) -> Score:
+    """Of the path to a leaf: the geometric mean of its sampled tokens' probabilities, where the engine told them."""
+
+    def score(leaf: Node) -> float | None:
+        told = [logprob for node in tree.path(leaf.id) for logprob in node.logprobs or ()]
+        return math.exp(fmean(told)) if told else None
+
+    return score
 
 
 def voters(tree: Tree) -> list[Node]:

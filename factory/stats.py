@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
@@ -57,6 +57,19 @@ def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int) -> float:
     if not counts:
         raise ValueError("no problems")
     return fmean(pass_at_k(n, c, k) for n, c in counts)
+
+
+def mean_largest(values: Sequence[float], k: int) -> float:
+    """Mean of the largest of `k` of some values, over all ways to choose them; in the unit of the values.
+
+    What the longest of `k` attempts takes, from more of them. Raises ValueError unless 1 <= k <= the number of values.
+    """
+    n = len(values)
+    if not 1 <= k <= n:
+        raise ValueError(f"{k} of {n} values")
+    choices = math.comb(n, k)
+    ordered = sorted(values)
+    return math.fsum(ordered[place] * (math.comb(place, k - 1) / choices) for place in range(k - 1, n))
 
 
 def pass_rate_stopped(n: int, k: int) -> float:
@@ -108,7 +121,7 @@ def bootstrap(
     def one(sample: Sequence[int]) -> float:
         return statistic([values[i] for i in sample])
 
-    return _resampled(len(values), one, level, resamples, seed)
+    return resampled(len(values), one, level=level, resamples=resamples, seed=seed)
 
 
 def paired_bootstrap(
@@ -152,7 +165,7 @@ def paired_ratio(
         below = math.fsum(pairs[i][1] for i in sample)
         return math.fsum(pairs[i][0] for i in sample) / below if below else math.inf
 
-    return _resampled(len(pairs), ratio, level, resamples, seed)
+    return resampled(len(pairs), ratio, level=level, resamples=resamples, seed=seed)
 
 
 def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -190,19 +203,31 @@ def _checked(level: float) -> float:
     return level
 
 
-def _resampled(
-    n: int, statistic: Callable[[Sequence[int]], float], level: float, resamples: int, seed: int
+def resampled(
+    n: int,
+    statistic: Callable[[Sequence[int]], float],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of a statistic of drawn indices below `n`."""
+    """Interval of a statistic of `n` problems, given as places below `n`: for figures that need many numbers of each.
+
+    Percentile bootstrap over problems, as in `bootstrap`. Raises ValueError for no problems.
+    """
+    drawn = sorted(statistic(places) for places in draws(n, resamples, seed))
+    cut = (1 - _checked(level)) / 2
+    return Interval(statistic(range(n)), quantile(drawn, cut), quantile(drawn, 1 - cut), level)
+
+
+def draws(n: int, resamples: int, seed: int = 0) -> Iterator[list[int]]:
+    """So many resamples of `n` problems: places below `n`, drawn with replacement; the same for the same seed."""
     if n < 1:
         raise ValueError("no values")
     if resamples < 1:
         raise ValueError(f"{resamples} resamples")
     draw = random.Random(seed)
-    whole = range(n)
-    drawn = sorted(statistic(draw.choices(whole, k=n)) for _ in range(resamples))
-    cut = (1 - _checked(level)) / 2
-    return Interval(statistic(whole), quantile(drawn, cut), quantile(drawn, 1 - cut), level)
+    return (draw.choices(range(n), k=n) for _ in range(resamples))
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

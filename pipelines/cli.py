@@ -200,6 +200,37 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(examine(as_json=as_json))
 
 
+bench_app = typer.Typer(
+    help="Benchmarks: what searches reach for what they spend.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.callback()
+def _bench() -> None:
+    pass
+
+
+@bench_app.command("search")
+def bench_search(
+    bench: Annotated[Path, typer.Argument(help="A TOML file, such as pipelines/bench.toml.", metavar="BENCH")],
+    out: Annotated[str, typer.Option(help="Folder of the runs, the figures and the chart; the same line resumes it.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare strategies by budgets: coverage with a verifier, accuracy of the selected answer without one."""
+    from pipelines.bench import bench as measure
+    from pipelines.bench import write
+    from pipelines.bench_report import print_bench
+    from pipelines.progress import show
+
+    table = measure(bench, overrides or [], out, show)
+    print_bench(table, list(write(out, table)), as_json=as_json)
+
+
 sandbox_app = typer.Typer(
     help="Sandboxes: where programs that a model wrote are run.",
     no_args_is_help=True,

@@ -55,6 +55,8 @@ class Options:
     """Take problems that were given up again."""
     only: frozenset[str] | None = None
     """Ids of the problems that this invocation takes; None for all of the source."""
+    refine: bool = True
+    """Make transcripts of what was found; else `factory refine` may, later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,13 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
     refuse_if_owned(store)
     dispatch, _ = _owed(store, recipe, config, options)
     if not dispatch.prime():
-        return _finish(store, recipe, config, Ended.FINISHED)
+        return _finish(store, recipe, config, options, Ended.FINISHED)
     if _is_spent(store, recipe):
-        return _finish(store, recipe, config, Ended.CAPPED)
+        return _finish(store, recipe, config, options, Ended.CAPPED)
     build.check_search(recipe)
     _check_servers(recipe)
     store.probe()
-    with _cluster(recipe):
+    with on_cluster(recipe):
         settings = _settings(recipe, config)
         with owned(store) as lease:
             store_config(store, config)
@@ -100,9 +102,21 @@ def run(recipe: Recipe, options: Options, report: Reporter) -> Summary:
             # Again, now that nobody else can commit; the first look was to start nothing in vain.
             dispatch, items = _owed(store, recipe, config, options)
             ended = _search(store, lease, recipe, config, settings, dispatch, report)
-            if ended is not Ended.INTERRUPTED:  # who stops a run waits for nothing that can be done later
+            # Who stops a run waits for nothing that can be done later.
+            if options.refine and ended is not Ended.INTERRUPTED:
                 refine(store, lease, recipe, config)
     return _summary(store, recipe, ended, did_nothing=False, duplicates=items.duplicates)
+
+
+def refuse(recipe: Recipe, out: str) -> None:
+    """Raise what `run` would of a recipe and a folder, without a look at the problems; nothing is started or written.
+
+    For who has several runs to make, and wants to know before the first.
+    """
+    store = Store(out)
+    refuse_other_run(store, _resolved(recipe))
+    refuse_if_owned(store)
+    build.check_search(recipe)
 
 
 def dry_run(recipe: Recipe) -> str:
@@ -138,9 +152,9 @@ def _budget(recipe: Recipe) -> Budget:
     return Budget(**recipe.budget.model_dump(exclude={"problem", "order"}))
 
 
-def _finish(store: Store, recipe: Recipe, config: dict[str, Any], ended: Ended) -> Summary:
+def _finish(store: Store, recipe: Recipe, config: dict[str, Any], options: Options, ended: Ended) -> Summary:
     """Nothing is to be searched: at most the refinement differs from what is there, or was not finished."""
-    if not is_refined(store, recipe, config):
+    if options.refine and not is_refined(store, recipe, config):
         with owned(store) as lease:
             store_config(store, config)
             refine(store, lease, recipe, config)
@@ -154,9 +168,14 @@ def _summary(store: Store, recipe: Recipe, ended: Ended, *, did_nothing: bool, d
 
 
 @contextlib.contextmanager
-def _cluster(recipe: Recipe) -> Iterator[None]:
+def on_cluster(recipe: Recipe) -> Iterator[None]:
+    """Be on the recipe's cluster while the context is open. Inside of another such context that one's stays: who makes
+    several runs joins once, or starts Ray once."""
     from factory import cluster
 
+    if cluster.is_connected():
+        yield
+        return
     cluster.connect(recipe.run.address)
     try:
         yield

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "vllm", "ray", "datasets", "transformers", "pyarrow", "numpy", "pandas", "sympy", "duckdb", "openai")
+HEAVY = (
+    *("torch", "vllm", "ray", "datasets", "transformers", "pyarrow", "numpy", "pandas", "sympy", "duckdb", "openai"),
+    *("altair", "vl_convert"),
+)
 
 PROBE = """
 import sys
@@ -31,6 +34,12 @@ def loaded_by(module: str) -> set[str]:
 def test_importing_loads_nothing_heavy(module: str) -> None:
     found = loaded_by(module) & set(HEAVY)
     assert not found, f"`import {module}` loads {sorted(found)}: import them inside the functions that need them"
+
+
+def test_only_the_module_that_draws_loads_what_it_draws_with() -> None:
+    drawing = {"altair", "vl_convert"}
+    assert not loaded_by("pipelines.bench") & drawing
+    assert drawing <= loaded_by("pipelines.bench_figure")
 
 
 def test_the_package_itself_loads_the_standard_library_only() -> None:
