@@ -6,14 +6,15 @@
 The baseline makes attempts one by one up to the first right one, sixteen at most. Independent attempts that differ in
 nothing but luck leave no room beside it: after m failures every problem promises the same, so trying each as often is
 already the best that a rule can do that sees right and wrong. Whatever costs less must see more of an attempt: here,
-`early_rejection` sees its lines as they come, by a rule that replays them (`chain`), and how often it turned back.
+`early_rejection` sees its lines as they come, by a rule that replays them (`chain`) and how often it turned back, or by
+what the shipped reward model thinks of it (`reward`).
 
 Every trial makes more attempts than it needs, without a stop. What a search with `stop_at = 1` and `wave = 1` would
 have cost and solved is then known on average over all orders of them (`tests.bench._searching`), at any number of
 attempts; numbers of attempts between two whole ones are mixed. The interval is a bootstrap over problems of the whole
 comparison: the coverage of 16 attempts in the resample, and the tokens at which the trial has it.
 
-`random` is the ablated twin: attempts are left at lines with the same chance as by the rule, whatever stands in them.
+`random` is the ablated twin: attempts are left at lines with the same chance as by the scorer, whatever stands in them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -34,7 +35,6 @@ import numpy as np
 
 from factory.scorers.base import Score, Scorer
 from factory.scorers.chain import ChainScorer
-from factory.search.base import Search
 from factory.search.best_of_n import best_of_n
 from factory.search.early_rejection import Patience, early_rejection
 from factory.search.growth import Step, is_right
@@ -42,6 +42,7 @@ from factory.types import ROOT, Node, Problem, Tree
 from factory.verifiers.base import flaw
 from factory.verifiers.countdown import CountdownVerifier
 from tests.bench._searching import Spent, Trial, bench, chance_in, cost_of, spent
+from tests.bench.search_trees import reward
 
 RESULTS = Path(__file__).parent / "results" / "adaptive.json"
 N = 16
@@ -51,8 +52,8 @@ DEAD = "dead\n"
 LINES = Step(("\n",), score=True)
 TURNS = Step((DEAD, "</think>\n"), score=True)
 """Steps of a whole way to its end: three or four of them instead of ten."""
-CHOSEN = ("chain, 3 turns", "chain, 3 turns, long steps", "3 turns only", "random, 3 turns")
-"""Of the trials, those that are reported on."""
+CHOSEN = ("chain, 3 turns", "reward, 0.08")
+"""Of the trials, those that are reported on, each with its twin."""
 
 
 class Random:
@@ -72,30 +73,38 @@ def chain(_: Any) -> Scorer:
     return ChainScorer(partial(flaw, {"countdown": CountdownVerifier()}))
 
 
-def rejecting(name: str, n: int, step: Step, patience: Patience, scorer: Callable[[Any], Scorer] | None) -> Trial:
-    def search(_: Problem) -> Search:
-        return early_rejection(n, replace(step, score=scorer is not None), patience)
+@dataclass(frozen=True, slots=True)
+class Early:
+    """One way to leave attempts early."""
 
-    return Trial(name, search, scorer)
+    name: str
+    n: int
+    step: Step
+    patience: Patience
+    scorer: Callable[[Any], Scorer] | None
+
+    def trial(self) -> Trial:
+        step = replace(self.step, score=self.scorer is not None)
+        return Trial(self.name, lambda _: early_rejection(self.n, step, self.patience), self.scorer)
+
+    def twin(self, trees: Sequence[Tree]) -> Early:
+        """With the chance that a line had in these trees of being the one at which an attempt was left."""
+        scores = [node.score for tree in trees for node in tree.nodes if node.score is not None]
+        chance = fmean(float(score < self.patience.keep) for score in scores)
+        patience = replace(self.patience, keep=0.5)
+        return Early(f"random for {self.name}", self.n, self.step, patience, lambda _: Random(chance))
 
 
-def trials() -> list[Trial]:
+def ways() -> list[Early]:
     three, four = Patience(backtrack=DEAD, max_backtracks=3), Patience(backtrack=DEAD, max_backtracks=4)
     return [
-        rejecting("chain, 3 turns", 64, LINES, three, chain),
-        rejecting("chain, 4 turns", 64, LINES, four, chain),
-        rejecting("chain", 48, LINES, Patience(), chain),
-        rejecting("chain, 3 turns, long steps", 64, TURNS, three, chain),
-        rejecting("3 turns only", 64, replace(TURNS, stop=(DEAD,)), three, None),
+        Early("chain, 3 turns", 64, LINES, three, chain),
+        Early("chain, 4 turns", 64, LINES, four, chain),
+        Early("chain", 48, LINES, Patience(), chain),
+        Early("chain, 3 turns, long steps", 64, TURNS, three, chain),
+        Early("3 turns only", 64, replace(TURNS, stop=(DEAD,)), three, None),
+        *(Early(f"reward, {keep}", 96, LINES, Patience(keep), reward) for keep in (0.04, 0.06, 0.08, 0.1)),
     ]
-
-
-def twin(trees: Sequence[Tree]) -> Trial:
-    """Of `chain, 3 turns`: with the chance that a line had there of being the one at which an attempt was left."""
-    steps = [node for tree in trees for node in tree.nodes if node.score is not None]
-    chance = fmean(float(node.score == 0.0) for node in steps)
-    patience = Patience(backtrack=DEAD, max_backtracks=3)
-    return rejecting("random, 3 turns", 64, LINES, patience, lambda _: Random(chance))
 
 
 def attempts(tree: Tree) -> Spent:
@@ -193,7 +202,7 @@ def _within(attempts: Sequence[tuple[int, bool]], cap: float) -> int:
 
 
 async def measured(split: str, count: int, names: Sequence[str]) -> dict[str, Any]:
-    async with bench(split, count) as here:
+    async with bench(split, count, reward=True) as here:
         fixed = [attempts(tree) for tree in await here.run(Trial("best_of_n", lambda _: best_of_n(2 * N)))]
         baseline = Curves(fixed)
         sixteen = fmean(N * fmean(tokens for tokens, _ in one.leaves) for one in fixed)
@@ -205,13 +214,13 @@ async def measured(split: str, count: int, names: Sequence[str]) -> dict[str, An
             "under a cap, solved": under_caps(fixed),
         }
         print(json.dumps(result), flush=True)
-        wanted = [one for one in trials() if not names or one.name in names]
-        for trial in wanted:
-            trees = await here.run(trial)
-            result[trial.name] = _figures(trees, baseline, sixteen)
-            print(trial.name, json.dumps(result[trial.name]), flush=True)
-            if trial.name == "chain, 3 turns":
-                wanted.append(twin(trees))
+        wanted = [one for one in ways() if not names or one.name in names]
+        for way in wanted:
+            trees = await here.run(way.trial())
+            result[way.name] = _figures(trees, baseline, sixteen)
+            print(way.name, json.dumps(result[way.name]), flush=True)
+            if way.name in CHOSEN:
+                wanted.append(way.twin(trees))
     return result
 
 
@@ -237,7 +246,8 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if arguments.save:
         before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps(before | {arguments.split: result}, indent=2) + "\n")
+        whole = before | {arguments.split: before.get(arguments.split, {}) | result}
+        RESULTS.write_text(json.dumps(whole, indent=2) + "\n")
 
 
 if __name__ == "__main__":
