@@ -29,7 +29,7 @@ from factory.types import Tree
 from tests.bench._searching import RESULTS, Bench, Trial, bench
 from tests.bench.engine import engine_alone, recipe_of
 
-LIMITS = (32, 64, 128, 256, 512)
+LIMITS = (64, 128, 256, 512)
 FULL = 0.8
 """Of the running limit."""
 LOOK = 0.02
