@@ -15,7 +15,8 @@ from factory.prune.steps import TAG, Step
 
 _BOX = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}){0,400})\}")
 _CUE = re.compile(
-    r"(?:\b(?:answer|result|solution)\b(?:\*\*)?(?: to [^.:\n]{1,60}| of [^.:\n]{1,60})?\s*(?:is|:|=)|^A:)\s*(.{1,300})",
+    r"(?:\b(?:answer|result|solution)\b(?:\*\*)?(?: to [^.:\n]{1,60}| of [^.:\n]{1,60})?\s*(?:is|:|=)|^A:)"
+    r"\s*(.{1,300})",
     re.IGNORECASE,
 )
 _TAGGED = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL)

@@ -3,8 +3,8 @@
 A line begins where a step says so (`turns`), or where the chain visibly begins over (`restarts`), and lasts to the next
 beginning. It hangs below the line that it goes back to. Four things give a line up:
 
-    a named return   "back to 3 7 12" closes all since the step that ended with just these numbers, or, where the problem
-                     has them, since the beginning
+    a named return   "back to 3 7 12" closes all since the step that ended with just these numbers, or, where the
+                     problem has them, since the beginning
     a rejection      a line that was tried ends with "that does not work", and another one begins
     an exchange      a line that was tried is left for another one ("alternatively") before it came to anything
     a restart        all since the beginning is left for a second beginning
@@ -32,7 +32,8 @@ TRIED = frozenset({Turn.SWITCH, Turn.FLOAT})
 _BEGINNINGS = (Turn.RESTART, Turn.SWITCH, Turn.CHECK, Turn.FLOAT)
 """What begins a line; the first that a step says counts."""
 _EXCHANGE = re.compile(
-    r"\b(?:alternatively|instead|another|different(?:ly)?|alternative|some other|a new|a better|a simpler|second thought|again)\b",
+    r"\b(?:alternatively|instead|another|different(?:ly)?|alternative|some other|a new"
+    r"|a better|a simpler|second thought|again)\b",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -156,9 +157,9 @@ def _lines(chain: _Chain, restarts: Restarts) -> list[Line]:
 def _beginning(chain: _Chain, restarts: Restarts, at: int) -> tuple[int, Turn | None, str] | None:
     if not chain.live[at]:
         return None
-    if (evidence := restarts.at(at)) is not None:
-        return at, Turn.RESTART, evidence
     turn = next((turn for turn in _BEGINNINGS if turn in chain.says[at]), None)
+    if turn is None and (evidence := restarts.at(at)) is not None:
+        return at, Turn.RESTART, evidence
     return None if turn is None else (at, turn, chain.says[at][turn])
 
 

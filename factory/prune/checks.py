@@ -1,8 +1,8 @@
 """Verification that repeats, and hedging that leads nowhere.
 
 A check begins by saying that it is one and ends with the step that says that all is well; one that ends in doubt, or
-never ends, is left alone. The first check of a chain that holds stays; those after it repeat. So does a line that begins
-after the final answer was said and ends by saying it again.
+never ends, is left alone. The first check of a chain that holds stays; those after it repeat. So does a line that
+begins after the final answer was said and ends by saying it again.
 
 A hedge is a step that says nothing but doubt: no number, no formula.
 """
@@ -27,7 +27,8 @@ _HEDGE = re.compile(
     r"|i(?:'m| am) (?:not (?:sure|certain)|(?:a (?:bit|little) )?(?:confused|stuck|unsure))[^.]{0,60}"
     r"|(?:this|that|it)(?:'s| is| seems| looks| sounds)(?: (?:a bit|quite|getting|very|really|pretty|too))? "
     r"(?:tricky|confusing|complicated|complex|hard|difficult|messy|tedious|challenging|time-consuming)[^.]{0,40}"
-    r"|(?:is|am) (?:that|this|i) (?:right|correct)|i(?:'ll| will)? (?:need to )?(?:think|be careful)[^.]{0,40}))?[.!?…\s]*$",
+    r"|(?:is|am) (?:that|this|i) (?:right|correct)"
+    r"|i(?:'ll| will)? (?:need to )?(?:think|be careful)[^.]{0,40}))?[.!?…\s]*$",
     re.IGNORECASE,
 )
 _WORK = re.compile(r"[\d=$\\`]")

@@ -1,8 +1,8 @@
 """Finds what did not matter in a chain of thought that is free text: dead ends, loops, repeated checks, hedging.
 
-Rules find it, and rules can be wrong: each cut is a guess, with its evidence, and the text that says the final answer is
-never in one. Only the last thinking is read, or all of a text without any. Chains of Countdown are left alone: they have
-a pruner of their own, which replays them.
+Rules find it, and rules can be wrong: each cut is a guess, with its evidence, and the text that says the final answer
+is never in one. Only the last thinking is read, or all of a text without any. Chains of Countdown are left alone: they
+have a pruner of their own, which replays them.
 
 `Outline` is the seam for another reader of chains, a model for one: it says which lines a chain gives up, and what is
 done with that stays the same.
@@ -99,7 +99,7 @@ def _made(steps: Sequence[Step], first: int, end: int, reason: str, evidence: st
 
 
 def _kept(text: str, steps: Sequence[Step]) -> list[tuple[int, int]]:
-    """Stretches that no cut may touch: tags, the last answer, and where nothing follows the thinking, the last paragraph."""
+    """Stretches that no cut may touch: tags, the last answer, and the last paragraph where nothing follows it."""
     answers = stated(steps)
     kept = [(step.start, step.end) for step in steps if TAG.fullmatch(step.text.strip())]
     kept += [(steps[one.step].start, steps[one.step].end) for one in answers[-1:]]

@@ -24,27 +24,8 @@ ALIKE = 0.8
 """Share of the words of either step that both must have."""
 
 _TOKEN = re.compile(r"[A-Za-z]+|\d+(?:\.\d+)?|[^\sA-Za-z\d.,;:!?'\"’()*]")
-_VARYING = frozenset(
-    [
-        "but",
-        "so",
-        "and",
-        "again",
-        "perhaps",
-        "maybe",
-        "alternatively",
-        "wait",
-        "hmm",
-        "then",
-        "now",
-        "still",
-        "also",
-        "actually",
-        "this",
-        "well",
-        "okay",
-    ]
-)
+_SMALL = "but so and again perhaps maybe alternatively wait hmm then now still also actually this well okay"
+_VARYING = frozenset(_SMALL.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 r"""What stays must not rest on what goes: cuts that would take away where a number or a name comes from are withdrawn.
 
 A cut introduces what is said in it and nowhere before in what stays, the problem included: numbers of more than one
-digit, names of variables, labels such as `equation 2`. If what stays says one of them later, and does not introduce it
-itself (`= 37`, `let r be`), it rests on the cut. So it does if it begins with "therefore" behind the cut, or points back
-in its first sentences. A cut that is withdrawn is text that stays, and may itself rest on another cut, so this goes on
-until nothing changes.
+digit, names of variables, labels such as `equation 2`. If what stays says one of them later, and does not introduce
+it itself (`= 37`, `let r be`), it rests on the cut. So it does if it begins with "therefore" behind the cut, or
+points back in its first sentences. A cut that is withdrawn is text that stays, and may itself rest on another cut, so
+this goes on until nothing changes.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ _BARE = re.compile(r"[a-z]\s*(?:\\\(|\$|\()\s*$", re.IGNORECASE)
 _BECOMES = re.compile(r"[\s})$\\]{0,4}(?:=|:=|≈|\bbe\b|\bis\b|\bare\b|\bdenotes?|\brepresents?|:)")
 _MATHS = re.compile(r"[=+\-*/^<>$(]\s?$")
 _THEREFORE = re.compile(
-    r"^\W{0,6}(?:therefore|thus|hence|which|consequently|as a result|(?:this|that) (?:means|gives|implies|shows|is because|equals)"
+    r"^\W{0,6}(?:therefore|thus|hence|which|consequently|as a result|(?:this|that) (?:means|gives|implies|shows|equals)"
     r"|from this|(?:substituting|plugging|using) (?:this|these|it|that)\b)",
     re.IGNORECASE,
 )
 _POINTER = re.compile(
-    r"\b(?:as (?:before|above|earlier|computed|found|shown)|(?:we|i) (?:just )?(?:found|computed|calculated|derived|got)|the previous (?:step|result|equation))\b",
+    r"\b(?:as (?:before|above|earlier|computed|found|shown)|(?:we|i) (?:just )?(?:found|computed|calculated|derived)"
+    r"|the previous (?:step|result|equation))\b",
     re.IGNORECASE,
 )
 

@@ -14,6 +14,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 WRAPPED = 60
 """Characters of a line from which on the next line may go on with its sentence."""
@@ -21,7 +22,8 @@ WRAPPED = 60
 TAG = re.compile(r"</?think(?:ing)?>|<\|(?:begin|end)_of_(?:thought|solution)\|>|</?answer>")
 
 _MARK = re.compile(
-    r"^[ \t]{0,12}(?P<fence>```|~~~)|(?P<square>(?<!\\)\\\[)|(?P<round>(?<!\\)\\\()|(?P<dollars>\$\$)|(?P<closed>(?<!\\)\\[\])])"
+    r"^[ \t]{0,12}(?P<fence>```|~~~)|(?P<square>(?<!\\)\\\[)|(?P<round>(?<!\\)\\\()"
+    r"|(?P<dollars>\$\$)|(?P<closed>(?<!\\)\\[\])])"
     r"|\\(?P<side>begin|end)\{(?P<name>[A-Za-z]{1,20}\*?)\}",
     re.MULTILINE,
 )
@@ -45,9 +47,7 @@ def steps_of(text: str, start: int = 0, end: int | None = None) -> list[Step]:
     """The steps of `text[start:end]`, in order and touching."""
     end = len(text) if end is None else end
     places = [start, *_breaks(text, start, end), end]
-    return [
-        Step(first, last, text[first:last]) for first, last in zip(places, places[1:], strict=False) if first < last
-    ]
+    return [Step(first, last, text[first:last]) for first, last in pairwise(places) if first < last]
 
 
 def _breaks(text: str, start: int, end: int) -> list[int]:

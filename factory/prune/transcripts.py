@@ -13,9 +13,9 @@ Where nothing is removed all are kept, with the same text: a student trained on 
 cut that a pruner guessed is withdrawn where what stays seems to rest on it; the transcript names it. Where no reasoning
 is left but the answer, the transcript is rejected as ANSWER_ONLY.
 
-Of a revised answer `full` is the whole conversation, criticisms included, and every other variant the last attempt alone,
-as if it had been the first: earlier turns are removed as EARLIER_TURN, and the pruners see what is left. Verifiers see
-the last attempt of any.
+Of a revised answer `full` is the whole conversation, criticisms included, and every other variant the last attempt
+alone, as if it had been the first: earlier turns are removed as EARLIER_TURN, and the pruners see what is left.
+Verifiers see the last attempt of any.
 
 The rule of what is right: the answer PASSes, and the chain PASSes or no verifier of the problem judges chains. An
 UNKNOWN of either is neither right nor wrong and is never kept. Leaves are judged by the verdicts recorded in the tree;

@@ -1,8 +1,8 @@
 """Chains whose dead end is known: a wrong attempt at a real problem, a turning phrase, a right attempt at the same one.
 
-The attempts are of models, from `../shared/data/rollouts`; what is right is decided by the `math` verifier, and those of
-whose recorded labels it thinks otherwise are left out. A wrong attempt is cut at a random place in its second half, so
-that some have said their answer and some have not.
+The attempts are of models, from `../shared/data/rollouts`; what is right is decided by the `math` verifier, and those
+of whose recorded labels it thinks otherwise are left out. A wrong attempt is cut at a random place in its second
+half, so that some have said their answer and some have not.
 """
 
 from __future__ import annotations
