@@ -10,6 +10,7 @@ done with that stays the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -19,7 +20,10 @@ from factory.prune.base import ABANDONED, AFTER_FIRST_RIGHT, HEDGE, LOOP, REPEAT
 from factory.prune.checks import hedges, repeated_checks
 from factory.prune.loops import loops
 from factory.prune.steps import TAG, Step, steps_of
+from factory.prune.turns import turns_of
 from factory.types import Problem
+
+_WORK = re.compile(r"[\d=$\\`]")
 
 
 class Outline(Protocol):
@@ -72,7 +76,12 @@ def question_of(problem: Problem) -> str:
 def is_answer_only(text: str, cuts: Sequence[Cut]) -> bool:
     """Whether no step of the last thinking (of the text, where there is none) that says more than an answer is left."""
     left = (step for step in steps_of(text, *thinking(text)) if not any(c.start <= step.start < c.end for c in cuts))
-    return not any(not is_answer(step) for step in left)
+    return not any(_reasons(step) for step in left)
+
+
+def _reasons(step: Step) -> bool:
+    """Whether a step says more than an answer, or than that the chain turns."""
+    return not is_answer(step) and (bool(_WORK.search(step.text)) or not turns_of(step.text))
 
 
 def after_first_right(text: str, is_right: Callable[[str], bool]) -> Cut | None:

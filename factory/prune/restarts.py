@@ -74,8 +74,8 @@ _COMMON = frozenset(
     ]
 )
 _OPENING = re.compile(
-    r"^[\s*#>\-]{0,8}(?:(?:okay|ok|so|alright|now)[,.]?\s+)?(?:to (?:solve|find|determine|calculate|compute|answer|count"
-    r"|prove|figure|simplify|evaluate)\b"
+    r"^[\s*#>\-]{0,8}(?:(?:okay|ok|so|alright|now)[,.]?\s+)?(?:to (?:solve|find|determine|calculate|compute|answer"
+    r"|count|prove|figure|simplify|evaluate)\b"
     r"|let's (?:solve|start|begin|break|tackle|analy[sz]e|denote)|let (?:\$|\\\(|[a-z]\b)"
     r"|we (?:are (?:given|asked|told)|start|begin|have|know|need|want)\b"
     r"|given\b|first\b|step 1\b|here's\b|the (?:problem|question|given|total|number)\b|i (?:need|have) to\b|steps?:)",

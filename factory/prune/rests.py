@@ -29,7 +29,7 @@ _MENTION = re.compile(
     re.IGNORECASE,
 )
 _MADE = re.compile(
-    r"(?:=|≈|→|:|\\approx|\\implies|\\Rightarrow|\b(?:is|are|be|get|gives?|equals?|makes?|becomes?|to|have|left|yields?))"
+    r"(?:=|≈|→|:|\\approx|\\implies|\\Rightarrow|\b(?:is|are|be|get|gives?|equals?|makes?|becomes?|left|yields?))"
     r"[\s$\\(\[{*#≈=-]{0,8}$"
 )
 _NAMED = re.compile(

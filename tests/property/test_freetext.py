@@ -14,28 +14,9 @@ from factory.types import Message, Problem
 
 PIECES = st.sampled_from(
     [
-        "<think>",
-        "</think>",
-        "```\n",
-        "\\[",
-        "\\]",
-        "$$",
-        "\\begin{a}",
-        "\\end{a}",
-        "\n",
-        "\n\n",
-        " ",
-        "Wait, ",
-        "12 = 7. ",
-        "Let me try 3 + 4 = 7.\n",
-        "That is wrong.\n\n",
-        "Alternatively, x = 48.\n\n",
-        "back 3 4\n",
-        "So 48 + 1.\n",
-        "Hmm.\n",
-        "Let me check: 7 = 7 ✓.\n",
-        "Let me start over.\n\n",
-        "\\boxed{7}\n",
+        *("<think>", "</think>", "```\n", "\\[", "\\]", "$$", "\\begin{a}", "\\end{a}", "\n", "\n\n", " ", "Wait, "),
+        *("12 = 7. ", "Let me try 3 + 4 = 7.\n", "That is wrong.\n\n", "Alternatively, x = 48.\n\n", "back 3 4\n"),
+        *("So 48 + 1.\n", "Hmm.\n", "Let me check: 7 = 7 ✓.\n", "Let me start over.\n\n", "\\boxed{7}\n"),
         "The answer is 9.\n",
     ]
 )
