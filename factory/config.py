@@ -169,7 +169,10 @@ class SamplingConfig(Section):
 class PruneConfig(Section):
     """What becomes of right leaves."""
 
-    variants: list[Literal["full", "pruned"]] = Field(default=["full", "pruned"], min_length=1)
+    variants: list[Literal["full", "first_correct", "pruned", "concise", "reflective"]] = Field(
+        default=["full", "pruned"], min_length=1
+    )
+    """What is made of each right leaf; `prune.transcripts` says what is removed in which."""
 
 
 class ProblemBudgetConfig(Section):

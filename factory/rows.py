@@ -66,7 +66,7 @@ _TEXT, _COUNT, _SMALL, _SECONDS, _BOOL = pa.string(), pa.int64(), pa.int32(), pa
 
 _MESSAGE = pa.struct([("role", _TEXT), ("content", _TEXT)])
 _SPAN = pa.struct([("text", _TEXT), ("origin", _TEXT), ("role", _TEXT)])
-_REMOVAL = pa.struct([("start", _COUNT), ("end", _COUNT), ("reason", _TEXT), ("text", _TEXT)])
+_REMOVAL = pa.struct([("start", _COUNT), ("end", _COUNT), ("reason", _TEXT), ("text", _TEXT), ("evidence", _TEXT)])
 _VERDICT = pa.struct(
     [
         ("verifier", _TEXT),
@@ -159,7 +159,7 @@ _TRANSCRIPT_COLUMNS = (
     _column("id", _TEXT, "Hash that names this transcript; the same whenever the same refinement is repeated."),
     _PROBLEM_ID,
     _column("leaf", _SMALL, "Id of the tree's node that the transcript ends with."),
-    _column("variant", _TEXT, "`full`: as it was sampled; `pruned`: without the spans listed in `removed`."),
+    _column("variant", _TEXT, "`full`: as it was sampled; any other: without the spans listed in `removed`."),
     _column(
         "split", _TEXT, f"`train` or `validation` (one problem in {VALIDATION_ONE_IN}), by a hash of `problem_id`."
     ),
@@ -172,7 +172,12 @@ _TRANSCRIPT_COLUMNS = (
     _column(
         "spans", pa.list_(_SPAN), "The completion in pieces, each `sampled`, `injected` or `tool`; train on sampled."
     ),
-    _column("removed", pa.list_(_REMOVAL), "What pruning cut: character offsets into the full text, rule, and text."),
+    _column(
+        "removed",
+        pa.list_(_REMOVAL),
+        "What pruning cut: character offsets into the full text, rule, text, and what in the text says so.",
+    ),
+    _column("withdrawn", pa.list_(_REMOVAL), "The same of what was found and not cut, with what seems to rest on it."),
     _column("verdicts", pa.list_(_VERDICT), "What the verifiers say of this very text, after pruning."),
     *_ABOUT_PROBLEM,
     *_ABOUT_POLICY,
@@ -258,6 +263,7 @@ def transcript_row(transcript: Transcript) -> Row:
         "completion": _turns(transcript.spans),
         "spans": [_flat(span) for span in transcript.spans],
         "removed": [_flat(removal) for removal in transcript.removals],
+        "withdrawn": [_flat(removal) for removal in transcript.withdrawn],
         "verdicts": [_flat(verdict) for verdict in transcript.verdicts],
         **_policy_columns(transcript.policy),
         "generated_tokens": transcript.generated_tokens,
@@ -290,6 +296,7 @@ def row_transcript(row: Mapping[str, Any]) -> Transcript:
         rejection=row.get("rejection"),
         policy=_policy(row),
         generated_tokens=row["generated_tokens"],
+        withdrawn=tuple(Removal(**removal) for removal in row["withdrawn"]),
     )
 
 

@@ -362,6 +362,8 @@ class Removal:
     reason: str
     """Name of the rule, such as `abandoned_attempt`."""
     text: str
+    evidence: str = ""
+    """What in the text says so, in a line; of a withdrawn one, what rests on it. Empty where the reason says all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +375,7 @@ class Transcript:
     leaf: int
     """Id of the node it ends with."""
     variant: str
-    """`full` or `pruned`."""
+    """`full`, or what was removed to make it: see `prune.transcripts`."""
     spans: tuple[Span, ...]
     removals: tuple[Removal, ...]
     verdicts: tuple[Verdict, ...]
@@ -383,6 +385,8 @@ class Transcript:
     policy: Policy
     generated_tokens: int
     """Tokens of the unpruned path."""
+    withdrawn: tuple[Removal, ...] = ()
+    """Spans that were found and not removed, since what stays seems to rest on them."""
 
     @property
     def text(self) -> str:

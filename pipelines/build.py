@@ -38,6 +38,7 @@ from factory.ids import digest, file_digest, folder_digest
 from factory.judging import Judging
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
+from factory.prune.freetext import FreeTextPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Load, Tools
 from factory.scorers.base import Scorer
@@ -197,7 +198,7 @@ def verifier_versions(table: Verifiers) -> dict[str, str]:
 
 def pruners() -> list[Pruner]:
     """All of them: each leaves alone what it does not understand."""
-    return [CountdownPruner()]
+    return [CountdownPruner(), FreeTextPruner()]
 
 
 def check_engines(recipe: Recipe) -> None:

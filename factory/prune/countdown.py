@@ -15,11 +15,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from factory.prune.base import Cut
+from factory.prune.base import ABANDONED, Cut
 from factory.types import Problem
-
-ABANDONED = "abandoned_attempt"
-"""The reason of every cut made here."""
 
 TRY = re.compile(r"try [0-9]+ [-+*/] [0-9]+ = [0-9]+ left ([0-9]+(?: [0-9]+)*)")
 BACK = re.compile(r"back ([0-9]+(?: [0-9]+)*)")
