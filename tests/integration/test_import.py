@@ -1,6 +1,11 @@
 """`factory import` as a person uses it: good and bad rows in, a run out that the other commands read."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,3 +74,36 @@ def test_mistakes_write_nothing(tmp_path: Path, spec: Path) -> None:
     with pytest.raises(SourceError, match="no rows"):
         import_rollouts("verifiers", [str(path)], str(out), spec, [], as_json=True)
     assert not (out / "config.json").exists()
+
+
+def rows_but_times(out: str) -> list[object]:
+    """What was imported, without the seconds of verdicts, sorted by problem."""
+    trees = sorted(open_run(out).rollouts(), key=lambda tree: tree.problem.id)
+    return [
+        replace(
+            tree,
+            nodes=tuple(
+                replace(node, verdicts=tuple(replace(one, seconds=0.0) for one in node.verdicts)) for node in tree.nodes
+            ),
+        )
+        for tree in trees
+    ]
+
+
+def test_killed_and_run_again_the_same_rows_come_out(tmp_path: Path, spec: Path) -> None:
+    files = [tmp_path / name for name in ("one.jsonl", "other.jsonl")]
+    for file in files:
+        lines = (json.dumps(json.loads(row("4", file.stem)) | {"prompt": f"{n} + 0?"}) for n in range(3000))
+        file.write_text("\n".join(lines))
+    paths, killed, whole = [str(file) for file in files], tmp_path / "killed", str(tmp_path / "whole")
+    command = [sys.executable, "-m", "pipelines.cli", "import", "verifiers", *paths, "--spec", str(spec)]
+    with subprocess.Popen([*command, "--out", str(killed)], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(killed.glob("rollouts/*.json")):
+            os.sched_yield()
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < len(list(open_run(str(killed)).rollouts())) < 3000
+    subprocess.run([*command, "--out", str(killed)], check=True, stdout=subprocess.DEVNULL)
+    import_rollouts("verifiers", paths, whole, spec, [], as_json=True)
+    assert rows_but_times(str(killed)) == rows_but_times(whole)
+    assert check(str(killed)).ok
