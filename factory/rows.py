@@ -32,6 +32,7 @@ from factory.types import (
     Outcome,
     Policy,
     Problem,
+    Recorded,
     Removal,
     Sampling,
     Scoring,
@@ -45,7 +46,7 @@ from factory.types import (
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a schema changes; the golden files in the tests hold the present one."""
 VALIDATION_ONE_IN = 50
 """One problem in so many is in the validation split."""
@@ -79,6 +80,7 @@ _VERDICT = pa.struct(
     ]
 )
 _SCORING = pa.struct([("generated_tokens", _SMALL), ("prompt_tokens", _SMALL), ("cached_tokens", _SMALL)])
+_RECORDED = pa.struct([("model", _TEXT), ("where", _TEXT), ("claims", _TEXT)])
 _NODE = pa.struct(
     [
         ("id", _SMALL),
@@ -98,6 +100,7 @@ _NODE = pa.struct(
         ("engine_seconds", _SECONDS),
         ("role", _TEXT),
         ("scoring", _SCORING),
+        ("recorded", _RECORDED),
     ]
 )
 _COST = pa.struct(
@@ -123,7 +126,11 @@ _ABOUT_PROBLEM = (
 )
 _ABOUT_POLICY = (
     _column("model", _TEXT, "The teacher that wrote the sampled text: name or path, as the recipe gives it."),
-    _column("model_digest", _TEXT, "SHA-256 of the teacher's files, or `served:NAME@URL` where they cannot be seen."),
+    _column(
+        "model_digest",
+        _TEXT,
+        "SHA-256 of the teacher's files; `served:NAME@URL` or `recorded:NAME` where they cannot be seen.",
+    ),
     _column("sampling", _TEXT, "JSON object of the sampling parameters."),
 )
 
@@ -306,8 +313,16 @@ def _flat(value: DataclassInstance) -> Row:
 
 
 def _node_row(node: Node) -> Row:
-    scoring = None if node.scoring is None else _flat(node.scoring)
-    return {**_flat(node), "scoring": scoring, "verdicts": [_flat(verdict) for verdict in node.verdicts]}
+    return {
+        **_flat(node),
+        "scoring": None if node.scoring is None else _flat(node.scoring),
+        "recorded": None if node.recorded is None else _recorded_row(node.recorded),
+        "verdicts": [_flat(verdict) for verdict in node.verdicts],
+    }
+
+
+def _recorded_row(recorded: Recorded) -> Row:
+    return {**_flat(recorded), "claims": canonical_json(dict(recorded.claims))}
 
 
 def _problem_columns(problem: Problem) -> Row:
@@ -352,9 +367,14 @@ def _node(node: Mapping[str, Any]) -> Node:
             "origin": Origin(node["origin"]),
             "state": NodeState(node["state"]),
             "scoring": None if node["scoring"] is None else Scoring(**node["scoring"]),
+            "recorded": None if node["recorded"] is None else _recorded(node["recorded"]),
             "verdicts": _verdicts(node["verdicts"]),
         }
     )
+
+
+def _recorded(row: Mapping[str, Any]) -> Recorded:
+    return Recorded(**{**row, "claims": json.loads(row["claims"])})
 
 
 def _verdicts(verdicts: Iterable[Mapping[str, Any]]) -> tuple[Verdict, ...]:
