@@ -37,10 +37,11 @@ FREE = ("prune", "sandbox", "human")
 
 
 def refinement_digest(prune: PruneConfig, table: Verifiers) -> str:
-    """Names a refinement: 12 hexadecimal digits of its settings, the verifiers' versions and the schema's."""
+    """Names a refinement: 12 hexadecimal digits of its settings, and the versions of verifiers, pruners and schema."""
     settings = {
         "prune": prune.model_dump(mode="json"),
         "verifiers": build.verifier_versions(table),
+        "pruners": {pruner.name: pruner.version for pruner in build.pruners()},
         "schema": SCHEMA_VERSION,
     }
     return digest(settings)[:12]

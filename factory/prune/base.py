@@ -45,6 +45,8 @@ class Pruner(Protocol):
     """Finds what to remove from a completion whose answer was right."""
 
     name: str
+    version: str
+    """Raised whenever it may cut otherwise than before."""
 
     def cuts(self, problem: Problem, text: str) -> list[Cut]:
         """Pieces of `text` to remove, in any order; empty where there is nothing to remove or nothing understood.

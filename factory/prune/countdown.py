@@ -27,6 +27,7 @@ class CountdownPruner:
     """Removes abandoned attempts."""
 
     name = "countdown"
+    version = "1"
 
     def cuts(self, problem: Problem, text: str) -> list[Cut]:
         """Everything after the line that reached a state, up to and including the last line that went back to it."""

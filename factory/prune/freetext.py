@@ -40,6 +40,7 @@ class FreeTextPruner:
     """Reads any text by its form."""
 
     name = "freetext"
+    version = "1"
 
     def __init__(self, outline: Outline = attempts) -> None:
         self._outline = outline
