@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from factory.errors import ConfigError
 from factory.ids import canonical_json, digest
@@ -169,7 +169,10 @@ class SamplingConfig(Section):
 class PruneConfig(Section):
     """What becomes of right leaves."""
 
-    variants: list[Literal["full", "pruned"]] = Field(default=["full", "pruned"], min_length=1)
+    variants: list[Literal["full", "first_correct", "pruned", "concise", "reflective"]] = Field(
+        default=["full", "pruned"], min_length=1
+    )
+    """What is made of each right leaf; `prune.transcripts` says what is removed in which."""
 
 
 class ProblemBudgetConfig(Section):
@@ -408,7 +411,7 @@ def _nearest(loc: tuple[int | str, ...]) -> str:
     return nearest(str(loc[-1]), _model_at(loc[:-1]))
 
 
-def nearest(key: str, model: type[Section]) -> str:
+def nearest(key: str, model: type[BaseModel]) -> str:
     """What to say after an unknown key: the one that was meant, or all that there are."""
     near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(model.model_fields)}"
@@ -465,7 +468,7 @@ def resolved(recipe: Recipe, model_digests: Mapping[str, str]) -> dict[str, Any]
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The flat part of a resolved config that makes the run what it is: dotted keys to values."""
     free = set(FREE_KEYS)
-    for name, engine in stored["recipe"]["engines"].items():
+    for name, engine in stored["recipe"].get("engines", {}).items():
         if engine["kind"] != "scripted":
             free |= {f"engines.{name}.{key}" for key in FREE_ENGINE_KEYS}
     flat = dict(_flatten(stored["recipe"]))

@@ -302,7 +302,7 @@ class Driver:
     async def _give(self, worker: Handle, room: int) -> None:
         problems = self._dispatch.take(worker.name, room) if room else []
         for item in self._dispatch.bad_items():
-            self._record(_bad_tree(item, self._policy))
+            self._record(bad_tree(item, self._policy))
         if problems:
             log.info("%s takes %s", worker.name, " ".join(problem.id for problem in problems))
             await _answer(worker.submit([Assignment(problem, self._journal.get(problem.id)) for problem in problems]))
@@ -397,16 +397,18 @@ NO_POLICY = Policy(model="", digest="", sampling=Sampling())
 """Of a problem that ended before any engine was up."""
 
 
-def _bad_tree(item: BadItem, policy: Policy | None) -> Tree:
+def bad_tree(item: BadItem, policy: Policy | None) -> Tree:
+    """What is committed of a source line that is no problem."""
     problem = Problem(item.id, messages=(), reference=None, checks=(), source="")
-    return _error_tree(problem, policy, item.reason)
+    return error_tree(problem, policy, item.reason)
 
 
 def _blamed_tree(problem: Problem, policy: Policy | None) -> Tree:
-    return _error_tree(problem, policy, "WorkerLost: workers died whenever they had this problem, the last time alone")
+    return error_tree(problem, policy, "WorkerLost: workers died whenever they had this problem, the last time alone")
 
 
-def _error_tree(problem: Problem, policy: Policy | None, error: str) -> Tree:
+def error_tree(problem: Problem, policy: Policy | None, error: str) -> Tree:
+    """What is committed of a problem of which nothing can be made."""
     return Tree(
         problem=problem,
         policy=policy or NO_POLICY,

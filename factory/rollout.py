@@ -371,7 +371,7 @@ class Rollout:
             stop=stop,
             error=error,
             tries=self._tries,
-            cost=_cost(kept, self._last_id, time.perf_counter() - self._started),
+            cost=cost_of(kept, self._last_id, time.perf_counter() - self._started),
         )
 
 
@@ -510,7 +510,8 @@ def _no_room(expansion: Expansion) -> Node:
     )
 
 
-def _cost(nodes: Sequence[Node], submitted: int, seconds: float) -> Cost:
+def cost_of(nodes: Sequence[Node], submitted: int, seconds: float) -> Cost:
+    """What a tree cost that asked for so many generations; parents come before children."""
     cached = [node.cached_tokens for node in nodes if node.cached_tokens is not None]
     scoring = [node.scoring for node in nodes if node.scoring is not None]
     return Cost(

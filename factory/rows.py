@@ -32,6 +32,7 @@ from factory.types import (
     Outcome,
     Policy,
     Problem,
+    Recorded,
     Removal,
     Sampling,
     Scoring,
@@ -45,7 +46,7 @@ from factory.types import (
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a schema changes; the golden files in the tests hold the present one."""
 VALIDATION_ONE_IN = 50
 """One problem in so many is in the validation split."""
@@ -66,7 +67,7 @@ _TEXT, _COUNT, _SMALL, _SECONDS, _BOOL = pa.string(), pa.int64(), pa.int32(), pa
 
 _MESSAGE = pa.struct([("role", _TEXT), ("content", _TEXT)])
 _SPAN = pa.struct([("text", _TEXT), ("origin", _TEXT), ("role", _TEXT)])
-_REMOVAL = pa.struct([("start", _COUNT), ("end", _COUNT), ("reason", _TEXT), ("text", _TEXT)])
+_REMOVAL = pa.struct([("start", _COUNT), ("end", _COUNT), ("reason", _TEXT), ("text", _TEXT), ("evidence", _TEXT)])
 _VERDICT = pa.struct(
     [
         ("verifier", _TEXT),
@@ -79,6 +80,7 @@ _VERDICT = pa.struct(
     ]
 )
 _SCORING = pa.struct([("generated_tokens", _SMALL), ("prompt_tokens", _SMALL), ("cached_tokens", _SMALL)])
+_RECORDED = pa.struct([("model", _TEXT), ("where", _TEXT), ("claims", _TEXT)])
 _NODE = pa.struct(
     [
         ("id", _SMALL),
@@ -98,6 +100,7 @@ _NODE = pa.struct(
         ("engine_seconds", _SECONDS),
         ("role", _TEXT),
         ("scoring", _SCORING),
+        ("recorded", _RECORDED),
     ]
 )
 _COST = pa.struct(
@@ -123,7 +126,11 @@ _ABOUT_PROBLEM = (
 )
 _ABOUT_POLICY = (
     _column("model", _TEXT, "The teacher that wrote the sampled text: name or path, as the recipe gives it."),
-    _column("model_digest", _TEXT, "SHA-256 of the teacher's files, or `served:NAME@URL` where they cannot be seen."),
+    _column(
+        "model_digest",
+        _TEXT,
+        "SHA-256 of the teacher's files; `served:NAME@URL` or `recorded:NAME` where they cannot be seen.",
+    ),
     _column("sampling", _TEXT, "JSON object of the sampling parameters."),
 )
 
@@ -159,7 +166,7 @@ _TRANSCRIPT_COLUMNS = (
     _column("id", _TEXT, "Hash that names this transcript; the same whenever the same refinement is repeated."),
     _PROBLEM_ID,
     _column("leaf", _SMALL, "Id of the tree's node that the transcript ends with."),
-    _column("variant", _TEXT, "`full`: as it was sampled; `pruned`: without the spans listed in `removed`."),
+    _column("variant", _TEXT, "`full`: as it was sampled; any other: without the spans listed in `removed`."),
     _column(
         "split", _TEXT, f"`train` or `validation` (one problem in {VALIDATION_ONE_IN}), by a hash of `problem_id`."
     ),
@@ -172,7 +179,12 @@ _TRANSCRIPT_COLUMNS = (
     _column(
         "spans", pa.list_(_SPAN), "The completion in pieces, each `sampled`, `injected` or `tool`; train on sampled."
     ),
-    _column("removed", pa.list_(_REMOVAL), "What pruning cut: character offsets into the full text, rule, and text."),
+    _column(
+        "removed",
+        pa.list_(_REMOVAL),
+        "What pruning cut: character offsets into the full text, rule, text, and what in the text says so.",
+    ),
+    _column("withdrawn", pa.list_(_REMOVAL), "The same of what was found and not cut, with what seems to rest on it."),
     _column("verdicts", pa.list_(_VERDICT), "What the verifiers say of this very text, after pruning."),
     *_ABOUT_PROBLEM,
     *_ABOUT_POLICY,
@@ -258,6 +270,7 @@ def transcript_row(transcript: Transcript) -> Row:
         "completion": _turns(transcript.spans),
         "spans": [_flat(span) for span in transcript.spans],
         "removed": [_flat(removal) for removal in transcript.removals],
+        "withdrawn": [_flat(removal) for removal in transcript.withdrawn],
         "verdicts": [_flat(verdict) for verdict in transcript.verdicts],
         **_policy_columns(transcript.policy),
         "generated_tokens": transcript.generated_tokens,
@@ -290,6 +303,7 @@ def row_transcript(row: Mapping[str, Any]) -> Transcript:
         rejection=row.get("rejection"),
         policy=_policy(row),
         generated_tokens=row["generated_tokens"],
+        withdrawn=tuple(Removal(**removal) for removal in row["withdrawn"]),
     )
 
 
@@ -299,8 +313,16 @@ def _flat(value: DataclassInstance) -> Row:
 
 
 def _node_row(node: Node) -> Row:
-    scoring = None if node.scoring is None else _flat(node.scoring)
-    return {**_flat(node), "scoring": scoring, "verdicts": [_flat(verdict) for verdict in node.verdicts]}
+    return {
+        **_flat(node),
+        "scoring": None if node.scoring is None else _flat(node.scoring),
+        "recorded": None if node.recorded is None else _recorded_row(node.recorded),
+        "verdicts": [_flat(verdict) for verdict in node.verdicts],
+    }
+
+
+def _recorded_row(recorded: Recorded) -> Row:
+    return {**_flat(recorded), "claims": canonical_json(dict(recorded.claims))}
 
 
 def _problem_columns(problem: Problem) -> Row:
@@ -345,9 +367,14 @@ def _node(node: Mapping[str, Any]) -> Node:
             "origin": Origin(node["origin"]),
             "state": NodeState(node["state"]),
             "scoring": None if node["scoring"] is None else Scoring(**node["scoring"]),
+            "recorded": None if node["recorded"] is None else _recorded(node["recorded"]),
             "verdicts": _verdicts(node["verdicts"]),
         }
     )
+
+
+def _recorded(row: Mapping[str, Any]) -> Recorded:
+    return Recorded(**{**row, "claims": json.loads(row["claims"])})
 
 
 def _verdicts(verdicts: Iterable[Mapping[str, Any]]) -> tuple[Verdict, ...]:

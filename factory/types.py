@@ -143,7 +143,8 @@ class Policy:
     model: str
     """Name or path of the model as the recipe gives it."""
     digest: str
-    """SHA-256 of the model folder, or `served:NAME@BASE_URL` where the weights cannot be seen."""
+    """SHA-256 of the model folder, `served:NAME@BASE_URL` where the weights cannot be seen, or
+    `recorded:NAME` where only a row tells of them."""
     sampling: Sampling
 
 
@@ -226,6 +227,18 @@ class Scoring:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """Where a node of an import came from, and what was claimed of it there: evidence, never a verdict."""
+
+    model: str
+    """Who wrote it, as its row or the import's spec says."""
+    where: str
+    """File and line of the row."""
+    claims: Mapping[str, Any]
+    """Free JSON: rewards, labels, verdicts, answers that somebody read. Kept on the node that the row spoke of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One piece of a tree: only what it adds to its parent."""
 
@@ -255,6 +268,8 @@ class Node:
     """Who speaks: `assistant`, or `user` for a turn that a rule injected."""
     scoring: Scoring | None = None
     """What the guess `score` cost; None where nothing was asked."""
+    recorded: Recorded | None = None
+    """Of an import; None for what a search of this factory made."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -304,8 +319,9 @@ class Tree:
 
     problem: Problem
     policy: Policy
+    """Of an import whose nodes have several authors, one that says so; `policy_of` tells them apart."""
     search: str
-    """Name of the strategy."""
+    """Name of the strategy; `recorded` for an import."""
     nodes: tuple[Node, ...]
     """Root excluded; parents come before children. By id in a closed tree; in an open one in the order in which
     they came back to the search, which is how a resume sends them again."""
@@ -329,6 +345,16 @@ class Tree:
             path.append(node)
             leaf = node.parent
         return path[::-1]
+
+    def policy_of(self, leaf: int) -> Policy:
+        """Who wrote the path that ends with `leaf`: the tree's policy, but for an import by the leaf's own model."""
+        recorded = next(node.recorded for node in self.nodes if node.id == leaf)
+        return self.policy if recorded is None else recorded_policy(recorded.model, self.policy.sampling)
+
+
+def recorded_policy(model: str, sampling: Sampling) -> Policy:
+    """The policy of text whose author is known by name only."""
+    return Policy(model, f"recorded:{model}", sampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +388,8 @@ class Removal:
     reason: str
     """Name of the rule, such as `abandoned_attempt`."""
     text: str
+    evidence: str = ""
+    """What in the text says so, in a line; of a withdrawn one, what rests on it. Empty where the reason says all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +401,7 @@ class Transcript:
     leaf: int
     """Id of the node it ends with."""
     variant: str
-    """`full` or `pruned`."""
+    """`full`, or what was removed to make it: see `prune.transcripts`."""
     spans: tuple[Span, ...]
     removals: tuple[Removal, ...]
     verdicts: tuple[Verdict, ...]
@@ -383,6 +411,8 @@ class Transcript:
     policy: Policy
     generated_tokens: int
     """Tokens of the unpruned path."""
+    withdrawn: tuple[Removal, ...] = ()
+    """Spans that were found and not removed, since what stays seems to rest on them."""
 
     @property
     def text(self) -> str:

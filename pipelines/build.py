@@ -38,6 +38,7 @@ from factory.ids import digest, file_digest, folder_digest
 from factory.judging import Judging
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
+from factory.prune.freetext import FreeTextPruner
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Load, Tools
 from factory.scorers.base import Scorer
@@ -60,6 +61,7 @@ from factory.verifiers.judge import JudgeVerifier, Model
 from factory.verifiers.math.jailed import JailedAlgebra
 from factory.verifiers.table import builtin
 from pipelines import fit
+from pipelines.import_config import Import
 from pipelines.scorers import Asked, scorer
 from pipelines.searches import maker
 from sandboxes.base import Language
@@ -119,13 +121,15 @@ def verifiers(
     return builtin(*_programs(sandbox.model_dump_json()), models, reviews)
 
 
-def recipe_verifiers(recipe: Recipe, digests: Mapping[str, str]) -> Verifiers:
+def recipe_verifiers(recipe: Recipe | Import, digests: Mapping[str, str]) -> Verifiers:
     """Those of a recipe outside of its workers: an engine is started when a verifier asks it first, and reviews count.
+    An import has no engines.
 
     `digests`: of the engines' models, as far as a verdict shall tell them. Raises UserError for reviews that cannot be
     read.
     """
-    return verifiers(recipe.sandbox, desks(recipe, digests), reviews(recipe.human))
+    models = {} if isinstance(recipe, Import) else desks(recipe, digests)
+    return verifiers(recipe.sandbox, models, reviews(recipe.human))
 
 
 @functools.cache
@@ -197,7 +201,7 @@ def verifier_versions(table: Verifiers) -> dict[str, str]:
 
 def pruners() -> list[Pruner]:
     """All of them: each leaves alone what it does not understand."""
-    return [CountdownPruner()]
+    return [CountdownPruner(), FreeTextPruner()]
 
 
 def check_engines(recipe: Recipe) -> None:

@@ -88,6 +88,21 @@ def estimate(
     forecast(load_recipe(recipe, overrides or []), pilot, out, show, as_json=as_json)
 
 
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="chat, samples, tree, verifiers or nemo.", metavar="FORMAT")],
+    files: Annotated[list[str], typer.Argument(help="JSONL files or globs, .gz as well.", metavar="FILES...")],
+    out: Annotated[str, typer.Option(help="Folder or URL of the run; the same line goes on where it was stopped.")],
+    spec: Annotated[Path | None, typer.Option(help="TOML: [fields], [[checks]], [policy].", metavar="SPEC")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import recorded rollouts into a run, and verify them again; claims of right and wrong are kept beside."""
+    from pipelines.imports import import_rollouts
+
+    raise typer.Exit(import_rollouts(kind, files, out, spec, overrides or [], as_json=as_json))
+
+
 @app.command()
 def refine(run: RunFolder, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Make the transcripts of a run again from its rollouts, without a search."""

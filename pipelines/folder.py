@@ -38,8 +38,17 @@ def refuse_other_run(store: Store, config: dict[str, Any]) -> None:
         if store.names("") or any(name != "lease" and not name.startswith("probe-") for name in store.folders("")):
             raise StorageError(f"{store.url} is not empty and no run: choose another folder for --out")
         return
-    if lines := differences(stored_config(store), config):
+    stored = stored_config(store)
+    if is_import(stored) != is_import(config):
+        held = "an import, which no recipe resumes" if is_import(stored) else "a run of a recipe, and no import"
+        raise ConfigError(f"{store.url} holds {held}: choose another --out")
+    if lines := differences(stored, config):
         raise ConfigError(f"{store.url} holds another run: {'; '.join(lines)}: use the stored value, or another --out")
+
+
+def is_import(config: dict[str, Any]) -> bool:
+    """Whether a resolved config is that of `factory import`."""
+    return bool(config["recipe"]["source"].get("kind") == "import")
 
 
 def store_config(store: Store, config: dict[str, Any]) -> None:

@@ -11,13 +11,14 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from factory.config import parse_recipe
 from factory.errors import ConfigError
 from factory.runs import Run, open_run
 from factory.shards import current_rows
 from factory.sources.base import unique
 from factory.types import Problem, StopReason
 from pipelines import build
+from pipelines.import_config import Import, settings
+from pipelines.imports import problems
 
 OWED = "owed"
 REASONS = (OWED, StopReason.EXHAUSTED, StopReason.CAPPED, StopReason.GIVEN_UP, StopReason.ERROR)
@@ -58,7 +59,8 @@ def _owed(run: Run, wanted: frozenset[str]) -> Iterator[Problem]:
     if OWED not in wanted:
         return
     closed = {id for id, state in run.problem_states().items() if state.status is not None}
-    source = build.source(parse_recipe(run.config["recipe"], run.store.url))
+    recipe = settings(run.config["recipe"])
+    source = problems(recipe) if isinstance(recipe, Import) else build.source(recipe)
     yield from (item for item in unique(source) if isinstance(item, Problem) and item.id not in closed)
 
 

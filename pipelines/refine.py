@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from factory.card import read_card, write_card
-from factory.config import PruneConfig, Recipe, identity_digest, override
+from factory.config import PruneConfig, Recipe, identity_digest
 from factory.errors import ConfigError
 from factory.ids import digest
 from factory.lease import Lease
@@ -25,6 +26,7 @@ from factory.types import Transcript, Tree
 from factory.verifiers.base import Verifiers, renewed, verdicts
 from pipelines import build
 from pipelines.folder import owned, store_config, stored_config
+from pipelines.import_config import Import, settings
 from pipelines.summary import summarize
 from pipelines.verify import ordered
 
@@ -35,23 +37,24 @@ FREE = ("prune", "sandbox", "human")
 
 
 def refinement_digest(prune: PruneConfig, table: Verifiers) -> str:
-    """Names a refinement: 12 hexadecimal digits of its settings, the verifiers' versions and the schema's."""
+    """Names a refinement: 12 hexadecimal digits of its settings, and the versions of verifiers, pruners and schema."""
     settings = {
         "prune": prune.model_dump(mode="json"),
         "verifiers": build.verifier_versions(table),
+        "pruners": {pruner.name: pruner.version for pruner in build.pruners()},
         "schema": SCHEMA_VERSION,
     }
     return digest(settings)[:12]
 
 
-def is_refined(store: Store, recipe: Recipe, config: dict[str, Any]) -> bool:
+def is_refined(store: Store, recipe: Recipe | Import, config: dict[str, Any]) -> bool:
     """Whether every committed rollout is in this refinement, and the card names it."""
     name = refinement_digest(recipe.prune, build.recipe_verifiers(recipe, config["model_digests"]))
     card = read_card(store)
     return not _missing(store, name) and card is not None and card.refinement == name
 
 
-def refine(store: Store, lease: Lease, recipe: Recipe, config: dict[str, Any]) -> str:
+def refine(store: Store, lease: Lease, recipe: Recipe | Import, config: dict[str, Any]) -> str:
     """Bring the refinement up to the committed rollouts, and switch the card to it. Returns its digest."""
     verifiers = build.recipe_verifiers(recipe, config["model_digests"])
     name = refinement_digest(recipe.prune, verifiers)
@@ -74,14 +77,15 @@ def refine_again(url: str, overrides: Sequence[str]) -> dict[str, Any]:
     """
     store = Store(url)
     config = stored_config(store)
-    recipe = override(config["recipe"], overrides)
+    recipe = settings(config["recipe"], overrides)
     new = {**config, "recipe": recipe.model_dump(mode="json")}
     changed = sorted(key for key in config["recipe"] if config["recipe"][key] != new["recipe"][key])
     if fixed := [key for key in changed if key not in FREE]:
         raise ConfigError(
             f"--set of {fixed[0]}: refine reads rollouts as they are, only [prune] may differ, [human] and [sandbox]"
         )
-    build.refuse_idle(recipe)
+    if isinstance(recipe, Recipe):
+        build.refuse_idle(recipe)
     build.reviews(recipe.human)  # before anything is written
     with owned(store) as lease:
         store_config(store, new)
@@ -128,4 +132,5 @@ def _transcripts(tree: Tree, prune: PruneConfig, verifiers: Verifiers) -> list[T
         return []
     current = relabel(tree, functools.partial(renewed, verifiers))
     judge = functools.partial(verdicts, verifiers)
-    return list(transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=judge))
+    made = transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=judge)
+    return [replace(one, policy=current.policy_of(one.leaf)) for one in made]

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from factory.config import parse_recipe
 from factory.errors import StorageError
 from factory.prune.transcripts import Rejection
 from factory.runs import Run, open_run
@@ -21,6 +20,7 @@ from factory.types import Attempt, Outcome, Transcript, last_turn
 from factory.verifiers.base import Verifiers, within
 from factory.verifiers.human import HumanVerifier, key
 from pipelines import build
+from pipelines.import_config import settings
 from pipelines.verify import open_file
 
 WAITING = (Rejection.UNKNOWN_VERDICT, Rejection.BROKEN_BY_PRUNING)
@@ -41,7 +41,7 @@ def review_run(url: str, out: str) -> None:
 
 
 def _lines(run: Run) -> Iterator[dict[str, Any]]:
-    recipe = parse_recipe(run.config["recipe"], "config.json")
+    recipe = settings(run.config["recipe"])
     table = build.recipe_verifiers(recipe, run.config["model_digests"])
     return (_line(one) for one in run.rejected() if one.rejection in WAITING and _waits(table, one))
 

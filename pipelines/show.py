@@ -322,7 +322,14 @@ def _variant(transcript: Transcript) -> Text:
             "".join(f", {number} removed as {one_line(reason)}" for reason, number in removed.items()),
         )
     ]
-    return Text("\n  ").join([*lines, *map(_verdict, transcript.verdicts)])
+    told = [_removal("removed", one) for one in transcript.removals if one.evidence]
+    told += [_removal("withdrawn", one) for one in transcript.withdrawn]
+    return Text("\n  ").join([*lines, *map(_verdict, transcript.verdicts), *told])
+
+
+def _removal(what: str, removal: Removal) -> Text:
+    place = f"{removal.start:,} to {removal.end:,}"
+    return Text(f"{what} {one_line(removal.reason)} {place}: {one_line(removal.evidence, LINE)}", style="dim")
 
 
 def marked(spans: Sequence[Span], removals: Sequence[Removal], *, styled: bool) -> Text:

@@ -161,7 +161,7 @@ def stats(url: str, *, as_json: bool) -> int:
 def read(run: Run) -> Figures:
     """Every figure, in one pass over the committed shards and one over their sidecars."""
     store, figures = run.store, Figures()
-    search = run.config.get("recipe", {}).get("search", {})
+    search = _search(run.config.get("recipe", {}))
     failed = _failed(store)
     made = _made(store, run.refinement)
     unclosed = {entry.problem_id for sidecar in iter_sidecars(store, "journal") for entry in sidecar.entries}
@@ -283,6 +283,13 @@ def _add_transcripts(figures: Figures, rows: Iterator[Row], buckets: Mapping[str
         for place in buckets.get(row["problem_id"], ()):
             place.kept[variant] += 1
             place.characters[variant] += row["characters_kept"]
+
+
+def _search(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How leaves came about; those of an import are independent samples, unless it is one of search trees."""
+    imported = {"kind": "tree" if recipe.get("source", {}).get("format") == "tree" else "best_of_n"}
+    found: Mapping[str, Any] = recipe.get("search", imported)
+    return found
 
 
 def _bucket(leaves: list[Row], search: Mapping[str, Any]) -> str:

@@ -15,11 +15,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from factory.prune.base import Cut
+from factory.prune.base import ABANDONED, Cut
 from factory.types import Problem
-
-ABANDONED = "abandoned_attempt"
-"""The reason of every cut made here."""
 
 TRY = re.compile(r"try [0-9]+ [-+*/] [0-9]+ = [0-9]+ left ([0-9]+(?: [0-9]+)*)")
 BACK = re.compile(r"back ([0-9]+(?: [0-9]+)*)")
@@ -30,6 +27,7 @@ class CountdownPruner:
     """Removes abandoned attempts."""
 
     name = "countdown"
+    version = "1"
 
     def cuts(self, problem: Problem, text: str) -> list[Cut]:
         """Everything after the line that reached a state, up to and including the last line that went back to it."""

@@ -1,12 +1,21 @@
 """From a closed tree to transcripts, kept and rejected: every leaf that was paid for is accounted for.
 
 A leaf that is not right, or does not count, gives one rejected transcript of its whole text (variant `full`). A right
-leaf gives one transcript per variant: `full` is its text as it is, `pruned` what the pruners leave of it. Where they
-remove nothing both are kept, with the same text: a student trained on `pruned` wants every right leaf.
+leaf gives one transcript per variant, which are texts with more or less removed:
 
-Of a revised answer `full` is the whole conversation, criticisms included, and `pruned` the last attempt alone, as if it
-had been the first: earlier turns are removed as EARLIER_TURN, and the pruners see what is left. Verifiers see the last
-attempt of either.
+    full            nothing
+    first_correct   what the thinking says behind the first answer that verifies
+    pruned          given-up attempts, and loops
+    concise         checks that repeat and hedging as well
+    reflective      as `pruned`, but one given-up attempt, the shortest, stays with the turn away from it
+
+Where nothing is removed all are kept, with the same text: a student trained on one of them wants every right leaf. A
+cut that a pruner guessed is withdrawn where what stays seems to rest on it; the transcript names it. Where no reasoning
+is left but the answer, the transcript is rejected as ANSWER_ONLY.
+
+Of a revised answer `full` is the whole conversation, criticisms included, and every other variant the last attempt
+alone, as if it had been the first: earlier turns are removed as EARLIER_TURN, and the pruners see what is left.
+Verifiers see the last attempt of any.
 
 The rule of what is right: the answer PASSes, and the chain PASSes or no verifier of the problem judges chains. An
 UNKNOWN of either is neither right nor wrong and is never kept. Leaves are judged by the verdicts recorded in the tree;
@@ -25,12 +34,15 @@ from enum import StrEnum
 
 from factory import ids
 from factory.errors import ConfigError
-from factory.prune.base import Cut, Pruner, merge
+from factory.prune.base import ABANDONED, HEDGE, REPEATED_CHECK, Cut, Pruner, merge
+from factory.prune.freetext import after_first_right, is_answer_only, question_of
+from factory.prune.rests import withdraw
 from factory.types import (
     Aspect,
     Attempt,
     Node,
     NodeState,
+    Origin,
     Outcome,
     Problem,
     Removal,
@@ -44,8 +56,14 @@ from factory.types import (
     worst,
 )
 
-FULL, PRUNED = "full", "pruned"
-VARIANTS = (FULL, PRUNED)
+FULL, FIRST_CORRECT, REFLECTIVE = "full", "first_correct", "reflective"
+SPARED = {
+    "pruned": frozenset({REPEATED_CHECK, HEDGE}),
+    "concise": frozenset[str](),
+    REFLECTIVE: frozenset({REPEATED_CHECK, HEDGE}),
+}
+"""Which reasons of cuts each variant does not remove."""
+VARIANTS = (FULL, FIRST_CORRECT, *SPARED)
 
 EARLIER_TURN = "earlier_turn"
 """The reason for which all that stands before the last attempt is removed."""
@@ -71,6 +89,8 @@ class Rejection(StrEnum):
     """Right, but beyond the attempt at which the search stopped: to count it would favour short answers."""
     DUPLICATE_TEXT = "duplicate_text"
     """An earlier leaf of the tree gave the same text in this variant."""
+    ANSWER_ONLY = "answer_only"
+    """Pruning leaves nothing of the reasoning but its answer."""
     BROKEN_BY_PRUNING = "broken_by_pruning"
     """It was right before pruning, and is not known to be right after it."""
 
@@ -115,7 +135,7 @@ def _of_leaves(tree: Tree, variants: Sequence[str], pruners: Sequence[Pruner], j
             yield full
             continue
         for variant in variants:
-            made = full if variant == FULL else _pruned(full, pruners, judge)
+            made = full if variant == FULL else _pruned(full, variant, pruners, judge)
             if made.rejection is None and (variant, made.text) in kept:
                 made = replace(made, rejection=Rejection.DUPLICATE_TEXT)
             if made.rejection is None:
@@ -167,30 +187,59 @@ def _transcript_id(problem: Problem, leaf: int, variant: str) -> str:
     return ids.digest([problem.id, leaf, variant])[: ids.ID_LENGTH]
 
 
-def _pruned(full: Transcript, pruners: Sequence[Pruner], judge: Judge) -> Transcript:
-    text = full.text
-    cuts = _cuts(full, pruners)
-    made = replace(full, id=_transcript_id(full.problem, full.leaf, PRUNED), variant=PRUNED)
-    if not cuts:
-        return made
-    spans = _without(full.spans, cuts)
-    verdicts = judge(full.problem, Attempt(last_turn(spans)))
-    return replace(
-        made,
-        spans=spans,
-        removals=tuple(Removal(cut.start, cut.end, cut.reason, text[cut.start : cut.end]) for cut in cuts),
-        verdicts=verdicts,
-        rejection=None if _doubt(verdicts) is None else Rejection.BROKEN_BY_PRUNING,
-    )
-
-
-def _cuts(full: Transcript, pruners: Sequence[Pruner]) -> list[Cut]:
-    """All before the last turn, and what the pruners find in that."""
+def _pruned(full: Transcript, variant: str, pruners: Sequence[Pruner], judge: Judge) -> Transcript:
+    made = replace(full, id=_transcript_id(full.problem, full.leaf, variant), variant=variant)
     attempt = Attempt(last_turn(full.spans)).text
     start = len(full.text) - len(attempt)
-    earlier = [Cut(0, start, EARLIER_TURN)] if start else []
-    found = merge(cut for pruner in pruners for cut in _checked(pruner, full.problem, attempt))
-    return earlier + [replace(cut, start=start + cut.start, end=start + cut.end) for cut in found]
+    cuts, withdrawn = _cuts(full.problem, attempt, variant, pruners, judge)
+    made = replace(made, withdrawn=_removals(full.text, withdrawn, start))
+    earlier = [Cut(-start, 0, EARLIER_TURN)] if start else []
+    if not earlier and not cuts:
+        return made
+    removals = _removals(full.text, [*earlier, *cuts], start)
+    spans = _without(full.spans, removals)
+    verdicts = judge(full.problem, Attempt(last_turn(spans)))
+    rejection = None if _doubt(verdicts) is None else Rejection.BROKEN_BY_PRUNING
+    if rejection is None and any(cut.guess for cut in cuts) and is_answer_only(attempt, cuts):
+        rejection = Rejection.ANSWER_ONLY
+    return replace(made, spans=spans, removals=removals, verdicts=verdicts, rejection=rejection)
+
+
+def _removals(text: str, cuts: Sequence[Cut], start: int) -> tuple[Removal, ...]:
+    """Cuts of the last turn, which begins at `start`, as spans of the whole text."""
+    places = ((start + cut.start, start + cut.end, cut) for cut in cuts)
+    return tuple(Removal(first, end, cut.reason, text[first:end], cut.evidence) for first, end, cut in places)
+
+
+def _cuts(
+    problem: Problem, text: str, variant: str, pruners: Sequence[Pruner], judge: Judge
+) -> tuple[list[Cut], list[Cut]]:
+    """What a variant removes, in order and disjoint, and what of it is withdrawn."""
+    if variant == FIRST_CORRECT:
+        cut = after_first_right(text, lambda prefix: _is_right(problem, prefix, judge))
+        found = [] if cut is None else [cut]
+    else:
+        every = (cut for pruner in pruners for cut in _checked(pruner, problem, text))
+        found = merge(cut for cut in every if cut.reason not in SPARED[variant])
+    if variant == REFLECTIVE:
+        found = _but_one(found)
+    guesses = withdraw(question_of(problem), text, found)
+    withdrawn = [replace(cut, evidence=evidence) for cut, evidence in guesses]
+    gone = {cut for cut, _ in guesses}
+    return [cut for cut in found if cut not in gone], withdrawn
+
+
+def _but_one(cuts: list[Cut]) -> list[Cut]:
+    """Without the shortest given-up attempt, the first of several."""
+    attempts = [cut for cut in cuts if cut.reason == ABANDONED]
+    kept = min(attempts, key=lambda cut: cut.end - cut.start, default=None)
+    return [cut for cut in cuts if cut is not kept]
+
+
+def _is_right(problem: Problem, prefix: str, judge: Judge) -> bool:
+    """Whether the answer of a prefix passes; its chain is not finished, so nothing is said of that."""
+    verdicts = judge(problem, Attempt((Span(prefix, Origin.SAMPLED),)))
+    return _outcome(verdicts, Aspect.ANSWER) is Outcome.PASS
 
 
 def _checked(pruner: Pruner, problem: Problem, text: str) -> list[Cut]:
@@ -201,7 +250,7 @@ def _checked(pruner: Pruner, problem: Problem, text: str) -> list[Cut]:
     return cuts
 
 
-def _without(spans: Sequence[Span], cuts: Sequence[Cut]) -> tuple[Span, ...]:
+def _without(spans: Sequence[Span], cuts: Sequence[Removal]) -> tuple[Span, ...]:
     """What is left of spans after cuts that are in order and disjoint; a span of which nothing is left is gone."""
     kept: list[Span] = []
     offset = 0
@@ -213,7 +262,7 @@ def _without(spans: Sequence[Span], cuts: Sequence[Cut]) -> tuple[Span, ...]:
     return tuple(kept)
 
 
-def _gaps(cuts: Sequence[Cut], start: int, length: int) -> Iterator[tuple[int, int]]:
+def _gaps(cuts: Sequence[Removal], start: int, length: int) -> Iterator[tuple[int, int]]:
     """The stretches from `start` on, for `length` characters, that no cut covers."""
     end = start + length
     for cut in cuts:

@@ -87,7 +87,7 @@ class ParquetSource:
         return refuse_empty(self._items(), self.name)
 
     def _items(self) -> Iterator[Problem | BadLine]:
-        for path in _expand(self.paths):
+        for path in expand(self.paths):
             for number, row in enumerate(_rows(path, self.fields), start=1):
                 yield row_item(row, number, path, self.fields, self.checks)
 
@@ -100,7 +100,7 @@ def _check_arguments(paths: Sequence[str], fields: Fields | None) -> None:
 
 def lines_of(paths: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
     """Lines that are not blank, of files or globs: the file, the number, the line. Raises SourceError."""
-    for path in _expand(paths):
+    for path in expand(paths):
         for number, line in _lines(path):
             yield path, number, line
 
@@ -110,8 +110,8 @@ def parse_line(line: bytes) -> object:
     return parse_json(_text(line))
 
 
-def _expand(paths: Sequence[str]) -> list[str]:
-    """Files in order, each once. All are looked for before the first is read."""
+def expand(paths: Sequence[str]) -> list[str]:
+    """Files in order, each once, globs resolved. Raises SourceError for one that is not there, before any is read."""
     return list(dict.fromkeys(path for pattern in paths for path in _matches(pattern)))
 
 

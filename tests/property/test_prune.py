@@ -52,6 +52,7 @@ class Fixed:
     """A pruner that was told what to cut."""
 
     name = "fixed"
+    version = "1"
 
     def __init__(self, cuts: list[Cut]) -> None:
         self._cuts = cuts

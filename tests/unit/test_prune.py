@@ -373,6 +373,7 @@ class CutsEverything:
     """A pruner that goes too far."""
 
     name = "everything"
+    version = "1"
 
     def __init__(self, cut: Cut) -> None:
         self.cut = cut

@@ -1,0 +1,139 @@
+"""What an import is made by: a spec in TOML, closed like a recipe, and the resolved config that its run holds.
+
+A spec says where rows have their parts (`[fields]`), which checks they get (`[[checks]]`), who wrote what the rows do
+not name (`[policy]`), and how the text of a prompt is framed (`template`). `[prune]`, `[sandbox]` and `[human]` are
+those of a recipe, and may differ later. Format, files and their digests, fields, checks, policy and template make the
+import what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from factory.config import (
+    HumanConfig,
+    PruneConfig,
+    Recipe,
+    SamplingConfig,
+    SandboxConfig,
+    nearest,
+    overridden,
+    parse_recipe,
+    read_table,
+)
+from factory.errors import ConfigError
+from factory.section import Section
+from factory.sources.recorded.base import Fields, NodeFields, RowCheck
+
+Format = Literal["chat", "samples", "tree", "verifiers", "nemo"]
+FORMATS: tuple[Format, ...] = ("chat", "samples", "tree", "verifiers", "nemo")
+
+
+class PolicyConfig(Section):
+    """Who wrote the samples."""
+
+    model: str = "unknown"
+    """Where the rows do not name it."""
+    models: list[str] = Field(default=[])
+    """Of several columns of samples, one each."""
+    sampling: SamplingConfig | None = None
+    """How they were sampled; None where nobody knows."""
+
+
+class ImportSource(Section):
+    """What makes an import what it is."""
+
+    kind: Literal["import"]
+    format: Format
+    files: list[str] = Field(min_length=1)
+    """In the order in which they are read."""
+    digests: list[str]
+    """SHA-256 of what is in each."""
+    template: str = ""
+    fields: Fields = Fields()
+    """As the spec has them."""
+    checks: list[RowCheck] = Field(default=[])
+    policy: PolicyConfig = PolicyConfig()
+
+
+class Import(Section):
+    """All of an import."""
+
+    source: ImportSource
+    prune: PruneConfig = PruneConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    human: HumanConfig = HumanConfig()
+
+
+class ImportSpec(Section):
+    """The TOML file."""
+
+    template: str = ""
+    """A prompt with `{prompt}` where the row's text goes."""
+    fields: Fields = Fields()
+    checks: list[RowCheck] = Field(default=[])
+    """For rows without checks."""
+    policy: PolicyConfig = PolicyConfig()
+    prune: PruneConfig = PruneConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    human: HumanConfig = HumanConfig()
+
+    def resolved(self, kind: Format, files: Sequence[str], digests: Sequence[str]) -> Import:
+        """The import of these files."""
+        source = ImportSource(
+            kind="import",
+            format=kind,
+            files=list(files),
+            digests=list(digests),
+            template=self.template,
+            fields=self.fields,
+            checks=self.checks,
+            policy=self.policy,
+        )
+        return Import(source=source, prune=self.prune, sandbox=self.sandbox, human=self.human)
+
+
+def load_spec(path: Path | None, overrides: Sequence[str]) -> ImportSpec:
+    """A spec with `a.b=value` overrides; without a file, the overrides alone. Raises ConfigError, in one line."""
+    table = overridden({} if path is None else read_table(path, "spec"), overrides)
+    try:
+        return ImportSpec.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(f"{path or '--set'}: {_first_line(error)}") from None
+
+
+_CLOSED: Mapping[str, type[Section] | type[Fields] | type[NodeFields] | type[RowCheck]] = {
+    "": ImportSpec,
+    "fields": Fields,
+    "node": NodeFields,
+    "checks": RowCheck,
+    "policy": PolicyConfig,
+    "prune": PruneConfig,
+    "sandbox": SandboxConfig,
+    "human": HumanConfig,
+    "sampling": SamplingConfig,
+}
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        tables = [str(part) for part in first["loc"][:-1] if isinstance(part, str)]
+        return f"unknown key {key}{nearest(str(first['loc'][-1]), _CLOSED[tables[-1] if tables else ''])}"
+    return " ".join(f"{key}: {first['msg'].removeprefix('Value error, ')}".split())
+
+
+def settings(table: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe | Import:
+    """What a run's config holds, with overrides: a recipe, or an import. Raises ConfigError, in one line."""
+    changed = overridden(table, overrides)
+    if changed["source"].get("kind") != "import":
+        return parse_recipe(changed, "config.json")
+    try:
+        return Import.model_validate(changed)
+    except ValidationError as error:
+        raise ConfigError(f"config.json: {_first_line(error)}") from None
