@@ -62,8 +62,14 @@ def test_what_something_may_ask_is_fine(used: Recipe) -> None:
 @pytest.mark.parametrize(
     ("idle", "message"),
     [
-        (recipe(GAME, "judge"), "engines.judge: no check of [source] names it: leave it out, or add a check `judge`"),
-        (recipe(FILES, "jugde"), "engines.jugde: no check of [source] names it: name it in source.checks, or call it"),
+        (
+            recipe(GAME, "judge"),
+            "engines.judge: no check of [source] names it, and no [scorer]: leave it out, or add a check `judge`",
+        ),
+        (
+            recipe(FILES, "jugde"),
+            "engines.jugde: no check of [source] names it, and no [scorer]: name it in source.checks, or call it",
+        ),
         (recipe(FILES, "critic", checks=[JUDGED]), "engines.critic"),
         (recipe(OWN_PROMPTS, "judge", checks=[CRITIC]), "engines.judge"),
         (recipe(OWN_PROMPTS, "judge", checks=[HUMAN]), "engines.judge"),
