@@ -134,8 +134,9 @@ def _of_leaves(tree: Tree, variants: Sequence[str], pruners: Sequence[Pruner], j
         if full.rejection is not None:
             yield full
             continue
+        every = _every(full, pruners) if SPARED.keys() & set(variants) else []
         for variant in variants:
-            made = full if variant == FULL else _pruned(full, variant, pruners, judge)
+            made = full if variant == FULL else _pruned(full, variant, every, judge)
             if made.rejection is None and (variant, made.text) in kept:
                 made = replace(made, rejection=Rejection.DUPLICATE_TEXT)
             if made.rejection is None:
@@ -187,11 +188,17 @@ def _transcript_id(problem: Problem, leaf: int, variant: str) -> str:
     return ids.digest([problem.id, leaf, variant])[: ids.ID_LENGTH]
 
 
-def _pruned(full: Transcript, variant: str, pruners: Sequence[Pruner], judge: Judge) -> Transcript:
+def _every(full: Transcript, pruners: Sequence[Pruner]) -> list[Cut]:
+    """What the pruners find in the last attempt, for all variants: each removes a part of it."""
+    attempt = Attempt(last_turn(full.spans)).text
+    return [cut for pruner in pruners for cut in _checked(pruner, full.problem, attempt)]
+
+
+def _pruned(full: Transcript, variant: str, every: Sequence[Cut], judge: Judge) -> Transcript:
     made = replace(full, id=_transcript_id(full.problem, full.leaf, variant), variant=variant)
     attempt = Attempt(last_turn(full.spans)).text
     start = len(full.text) - len(attempt)
-    cuts, withdrawn = _cuts(full.problem, attempt, variant, pruners, judge)
+    cuts, withdrawn = _cuts(full.problem, attempt, variant, every, judge)
     made = replace(made, withdrawn=_removals(full.text, withdrawn, start))
     earlier = [Cut(-start, 0, EARLIER_TURN)] if start else []
     if not earlier and not cuts:
@@ -211,15 +218,12 @@ def _removals(text: str, cuts: Sequence[Cut], start: int) -> tuple[Removal, ...]
     return tuple(Removal(first, end, cut.reason, text[first:end], cut.evidence) for first, end, cut in places)
 
 
-def _cuts(
-    problem: Problem, text: str, variant: str, pruners: Sequence[Pruner], judge: Judge
-) -> tuple[list[Cut], list[Cut]]:
+def _cuts(problem: Problem, text: str, variant: str, every: Sequence[Cut], judge: Judge) -> tuple[list[Cut], list[Cut]]:
     """What a variant removes, in order and disjoint, and what of it is withdrawn."""
     if variant == FIRST_CORRECT:
         cut = after_first_right(text, lambda prefix: _is_right(problem, prefix, judge))
         found = [] if cut is None else [cut]
     else:
-        every = (cut for pruner in pruners for cut in _checked(pruner, problem, text))
         found = merge(cut for cut in every if cut.reason not in SPARED[variant])
     if variant == REFLECTIVE:
         found = _but_one(found)
