@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,6 +56,7 @@ from factory.worker import entry_of
 from pipelines import build
 from pipelines.folder import owned, refuse_other_run, store_config
 from pipelines.import_config import FORMATS, Format, Import, ImportSource, ImportSpec, load_spec
+from pipelines.report import short
 from pipelines.summary import summarize
 from pipelines.verify import ordered
 
@@ -336,7 +338,7 @@ def _print(store: Store, index: Index, *, did_nothing: bool, as_json: bool) -> N
     print(f"problems   {figures['problems']:,}: {solved:,} solved, {unsolved:,} unsolved, {errors:,} errors")
     print(f"attempts   {figures['attempts']:,}: {figures['right']:,} right")
     print()
-    print(f"Make transcripts of them: factory refine {store.url}")
+    print(f"Make transcripts of them: factory refine {shlex.quote(short(store.url))}")
 
 
 def _print_bad(bad: Sequence[BadRow]) -> None:

@@ -99,7 +99,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
         print_json(about | {"duplicates": summary.duplicates} | figures)
         return
     _print_lines(_ending(summary))
-    _print_lines(summary_lines(figures, url=_short(summary.url), refinement=refinement))
+    _print_lines(summary_lines(figures, url=short(summary.url), refinement=refinement))
 
 
 def print_figures(url: str, figures: Mapping[str, Any], *, as_json: bool) -> None:
@@ -124,7 +124,7 @@ def _ending(summary: Summary) -> Iterator[str]:
     yield "nothing was owed: every problem of the source is closed" if nothing else _ENDINGS[summary.ended]
     if summary.owed:
         yield f"{summary.owed:,} problems are owed; {summary.journaled:,} of them have finished attempts in the journal"
-        yield f"  factory left {shlex.quote(_short(summary.url))} --why owed --names"
+        yield f"  factory left {shlex.quote(short(summary.url))} --why owed --names"
     if summary.duplicates:
         yield f"{summary.duplicates:,} problems of the source are repetitions of earlier ones and were left out"
     yield ""
@@ -171,7 +171,7 @@ def _python(program: str) -> str:
     return f"python -c {shlex.quote(program)}"
 
 
-def _short(url: str) -> str:
+def short(url: str) -> str:
     """A folder below the working directory by its relative path; anything else as it is."""
     here = Path.cwd()
     path = Path(url)
