@@ -164,6 +164,8 @@ class Rollout:
         self._nodes: dict[int, Node] = {}  # in the order in which the search was sent them
         self._unsent: dict[int, Node] = {}  # paid for, and not yet judged or scored
         self._tasks: dict[asyncio.Task[Node], Expansion] = {}
+        self._came = asyncio.Event()
+        """Some of them are done. (`asyncio.wait` would go through all of them each time.)"""
         self._ready: deque[Grown] = deque()
         self._replayed: dict[int, Grown] = {}
         self._last_id = 0
@@ -226,7 +228,9 @@ class Rollout:
                 self._replayed[expansion.id] = Grown(expansion, recorded)
 
     def _begin(self, expansion: Expansion, work: Coroutine[None, None, Node]) -> None:
-        self._tasks[asyncio.create_task(work)] = expansion
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._came.set())
+        self._tasks[task] = expansion
 
     def _ticket(self, expansion: Expansion) -> Ticket:
         return Ticket(expansion.priority, self._number, expansion.id)
@@ -256,12 +260,13 @@ class Rollout:
         return self._replayed.pop(next(id for id in self._recorded if id in self._replayed))
 
     async def _next_ready(self) -> Grown:
-        if not self._ready:
+        while not self._ready:
             if not self._tasks:
                 raise SearchContractError("the search waits, but nothing is outstanding")
-            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            await self._came.wait()
+            self._came.clear()
             # In the order of submission, so that one set of answers gives one tree, whatever the event loop did.
-            for task in sorted(done, key=lambda task: self._tasks[task].id):
+            for task in [task for task in self._tasks if task.done()]:
                 self._collect(task)
         return self._ready.popleft()
 

@@ -10,6 +10,8 @@ What a `Generation` from here means:
 - `text` is what those ids spell, special tokens left out. When a stop string ends inside a token, that token is kept
   whole in both, so the text may run on behind the stop string by the rest of it: ids and text never disagree, and a
   continuation by ids continues exactly this text.
+- A token whose text holds a stop string ends the request in the engine's core. Stop strings proper are looked for in
+  this process, and until the core learns of one it has generated a token or two more, for nobody.
 - `finish` is STOP for a stop string only. A stop token given through `Sampling.extra` ends the turn, hence END.
 - `logprobs` are those of the model before temperature and truncation, unless the engine argument `logprobs_mode` says
   otherwise. The same holds for what `weigh` tells, which generates one token to be told it.
@@ -83,6 +85,9 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tiktoken.model")
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
+MAX_STOP_IDS = 1024
+"""The core compares each sampled token with all of them, and they travel with each request."""
+
 CLOSE_SECONDS = 10.0
 """How long children may take to end by themselves before they are killed."""
 
@@ -139,6 +144,9 @@ class VllmEngine:
         self._llm: Any = None
         self._vllm: Any = None
         self._end_texts: dict[tuple[int, bool], str] = {}
+        self._vocabulary: tuple[str, ...] = ()
+        """What each token spells on its own; nothing for a special one."""
+        self._stop_ids: dict[str, tuple[int, ...]] = {}
         self._children: list[Any] = []
         self._closed = threading.Event()
 
@@ -182,6 +190,8 @@ class VllmEngine:
             self._pooling = llm.vllm_config.model_config.get_pooling_task(tasks)
             if self._pooling not in _REWARDS:
                 raise ConfigError(f"vllm engine: {self._model!r} gives no rewards: it is a model for {self._pooling!r}")
+        else:
+            self._vocabulary = await asyncio.to_thread(_vocabulary, llm)
 
     def _set_environment(self) -> None:
         defaults = dict(ENVIRONMENT)
@@ -297,6 +307,7 @@ class VllmEngine:
         if sampling.extra:
             known = [name for name in names.sampling_fields if name not in OWN_SAMPLING]
             _refuse_unknown(sampling.extra, known, "sampling parameter")
+        extra = {**sampling.extra, "stop_token_ids": self._ending(request)}
         try:
             return names.SamplingParams(
                 temperature=sampling.temperature,
@@ -311,10 +322,25 @@ class VllmEngine:
                 include_stop_str_in_output=True,
                 output_kind=names.FINAL_ONLY,
                 skip_clone=True,  # made for this request alone
-                **sampling.extra,
+                **extra,
             )
         except (ValueError, TypeError, names.ClientError) as error:
             raise EngineError(f"vllm engine: {_one_line(error)}") from error
+
+    def _ending(self, request: Request) -> list[int]:
+        """Tokens that end the generation: those that the request names, and those that hold a stop string of its."""
+        extra = request.sampling.extra
+        named = list(extra.get("stop_token_ids") or ())
+        if extra.get("min_tokens"):  # vLLM keeps such tokens from being sampled before, and stop strings it does not
+            return named
+        return [*named, *(token for stop in request.stop for token in self._holding(stop))]
+
+    def _holding(self, stop: str) -> tuple[int, ...]:
+        """Tokens whose text holds a stop string."""
+        if stop not in self._stop_ids:
+            found = tuple(token for token, text in enumerate(self._vocabulary) if stop in text)
+            self._stop_ids[stop] = found if len(found) <= MAX_STOP_IDS else ()
+        return self._stop_ids[stop]
 
     async def _run(self, token_ids: tuple[int, ...], params: Any, name: str) -> Any:
         """The finished request. A cancelled await aborts it: vLLM's own generators see to that."""
@@ -460,6 +486,15 @@ def _actual(config: Any) -> Capabilities:
     )
 
 
+def _vocabulary(llm: Any) -> tuple[str, ...]:
+    """The text of each token that the model can sample."""
+    tokenizer = llm.tokenizer
+    if tokenizer is None:  # a recipe may leave it out, and then has no stop strings
+        return ()
+    count = min(len(tokenizer), llm.vllm_config.model_config.get_vocab_size())
+    return tuple(tokenizer.batch_decode([[token] for token in range(count)], skip_special_tokens=True))
+
+
 def _sampled_logprobs(flat: Any, count: int) -> tuple[float, ...]:
     """Of the sampled tokens: the first of each position."""
     return tuple(flat.logprobs[start] for start in flat.start_indices[:count])
@@ -508,8 +543,9 @@ class _Counters:
 
     def record(self, scheduler: Any, iteration: Any) -> None:
         if scheduler is not None:
-            self.running = scheduler.num_running_reqs
+            self.running = scheduler.num_running_reqs  # those that this step has ended are not among them
         if iteration is not None:
+            self.running = max(self.running, iteration.num_generation_tokens)
             self.generated_tokens += iteration.num_generation_tokens
             self.prompt_tokens += iteration.prompt_token_stats.total
             self.cached_tokens += iteration.prompt_token_stats.cached_tokens

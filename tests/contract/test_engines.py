@@ -136,6 +136,36 @@ async def test_a_stop_string_that_ends_inside_a_token_leaves_ids_and_text_in_agr
     assert answer.token_ids is None or case.spell(answer.token_ids) == answer.text
 
 
+async def test_a_token_that_holds_a_stop_string_ends_the_work_on_a_request_at_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(case.engine, vllm.VllmEngine):
+        pytest.skip("only vLLM in this process shows what its core has made")
+    made = []
+    processor = case.engine._llm.output_processor
+    process = processor.process_outputs
+
+    def spy(outputs: Any, *rest: Any, **named: Any) -> Any:
+        made.extend(token for output in outputs for token in output.new_token_ids)
+        return process(outputs, *rest, **named)
+
+    monkeypatch.setattr(processor, "process_outputs", spy)
+    prompt, request = asked(case, max_tokens=60)
+    stops = (("\n",), ("thi",), ("absent", "\n"))
+    answers = await asyncio.gather(*(case.engine.generate(prompt, replace(request, stop=stop)) for stop in stops))
+    await case.engine.generate(*asked(case, max_tokens=3, extra=ENDLESS))  # whatever else was made has come by now
+    assert {answer.finish for answer in answers} == {FinishReason.STOP}
+    assert len(made) == sum(answer.generated_tokens for answer in answers) + 3
+
+
+async def test_tokens_that_end_a_turn_and_stop_strings_stand_together(case: Case) -> None:
+    if not isinstance(case.engine, vllm.VllmEngine):
+        pytest.skip("what ends a turn by token id is vLLM's own parameter")
+    prompt, request = asked(case, max_tokens=60, extra={"stop_token_ids": case.encode("\n")})
+    answer = await case.engine.generate(prompt, replace(request, stop=("absent",)))
+    assert (answer.finish, answer.text) == (FinishReason.END, "<think>")
+
+
 async def test_the_length_limit_is_exact(case: Case) -> None:
     answer = await case.engine.generate(*asked(case, max_tokens=7, extra=ENDLESS))
     assert (answer.finish, answer.generated_tokens) == (FinishReason.LENGTH, 7)
