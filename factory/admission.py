@@ -2,9 +2,11 @@
 
 Two thresholds, both from the number of requests that the engine can run (`places`):
 
-- At most `places` and an eighth more are inside. The eighth waits in the engine's own queue, so that a free place is
-  taken at the engine's next step; a request from here would come a step or two later. More than that would wait where
-  nothing can be reordered or forgotten.
+- At most `places` and an eighth more are inside, beside those that are on their way. The eighth waits in the engine's
+  own queue, so that a free place is taken at the engine's next step; a request from here would come a step or two
+  later. More than that would wait where nothing can be reordered or forgotten. On their way (`away`) are requests that
+  count as inside while the engine does not know of them yet, or has answered them: where a request is a step of a few
+  tokens, a third of them may be, and would leave their places empty. No more than `places` are taken for such.
 - Another problem is wanted while fewer than that are urgent, inside or waiting, whatever the strategies do: a tree
   that asks for one step at a time makes room for others, a tree that suddenly asks for many fills the queue here.
 
@@ -59,10 +61,10 @@ class Admission:
         self._urgent += ticket.priority == 0
         heapq.heappush(self._queue, ticket)
 
-    def admit(self, places: int) -> list[Ticket]:
+    def admit(self, places: int, away: int = 0) -> list[Ticket]:
         """Those that go in now."""
         admitted = []
-        while self._queue and len(self._inside) < enough(places):
+        while self._queue and len(self._inside) < enough(places, away):
             ticket = heapq.heappop(self._queue)
             if ticket in self._outside:
                 self._outside.remove(ticket)
@@ -77,11 +79,11 @@ class Admission:
                 where.remove(ticket)
                 self._urgent -= ticket.priority == 0
 
-    def wants_problem(self, places: int, trees: int) -> bool:
+    def wants_problem(self, places: int, trees: int, away: int = 0) -> bool:
         """Whether another problem shall be begun, beside so many open trees."""
-        return self._urgent < enough(places) and trees < MAX_OPEN * places
+        return self._urgent < enough(places, away) and trees < MAX_OPEN * places
 
 
-def enough(places: int) -> int:
-    """How many requests are inside at most."""
-    return places + places // 8
+def enough(places: int, away: int = 0) -> int:
+    """How many requests are inside at most, where so many of them are on their way."""
+    return places + places // 8 + min(places, away)

@@ -47,18 +47,27 @@ class SearchContractError(FactoryError):
     """A search that broke its contract: a bug in the strategy."""
 
 
+LEAST_LOOKS = 64
+"""Over which the requests on their way to and from an engine are averaged."""
+
+
 class Load:
     """The requests of one worker's rollouts: lets them into the engine, and tells whoever begins problems of changes.
 
     `admission` has the rules. Belongs to one event loop.
     """
 
-    def __init__(self, places: Callable[[], int], clock: Callable[[], float] = time.perf_counter) -> None:
-        """`places`: how many requests the engine runs at once."""
+    def __init__(
+        self, places: Callable[[], int], known: Callable[[], int], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """`places`: how many requests the engine runs at once. `known`: how many it runs now or has in its queue."""
         self.changed = asyncio.Event()
         self.may_begin: Callable[[], bool] = lambda: True
         """Whether anything may go in; looked at whenever something would. See `reconsider`."""
         self._places = places
+        self._known = known
+        self._away = 0.0
+        """Requests inside that the engine does not know of, as a running mean."""
         self._clock = clock
         self._admission = Admission()
         self._entering: dict[Ticket, asyncio.Future[None]] = {}
@@ -78,7 +87,7 @@ class Load:
 
     def wants_problem(self, trees: int) -> bool:
         """Whether another problem shall be begun, beside so many open trees."""
-        return self._admission.wants_problem(self._open_places(), trees)
+        return self._admission.wants_problem(self._open_places(), trees, round(self._away))
 
     def reconsider(self) -> None:
         """What waits may go in now, where `may_begin` has changed its mind."""
@@ -120,11 +129,17 @@ class Load:
 
     def _admit(self) -> None:
         self._advance()
-        for ticket in self._admission.admit(self._open_places()):
+        self._look()
+        for ticket in self._admission.admit(self._open_places(), round(self._away)):
             future = self._entering[ticket]
             if not future.done():  # a cancelled task has cancelled it, and leaves in a moment
                 future.set_result(None)
         self.changed.set()
+
+    def _look(self) -> None:
+        """Every request makes about two looks: the mean goes over the last few turns of the engine's running set."""
+        away = max(0, self._admission.inside - self._known())
+        self._away += (away - self._away) / max(LEAST_LOOKS, 2 * self._places())
 
     def _advance(self) -> None:
         now = self._clock()

@@ -410,7 +410,7 @@ def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, s
         search_name=recipe.search.kind,
         judging=Judging(judge, ThreadPoolExecutor(threads, thread_name_prefix="judge"), threads),
         policy=policy,
-        load=Load(lambda: teacher.capabilities.max_running),
+        load=Load(lambda: teacher.capabilities.max_running, lambda: teacher.stats.known),
         scorer=_scorer(recipe, engines, prompts, functools.partial(flaw, verifiers(recipe.sandbox, models))),
         beside=tuple(one for name, one in engines.items() if name != "teacher"),
     )

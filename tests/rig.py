@@ -99,7 +99,7 @@ def tools(
         search_name="best_of_n",
         judging=Judging(judge, pool, threads),
         policy=policy,
-        load=Load(lambda: engine.capabilities.max_running),
+        load=Load(lambda: engine.capabilities.max_running, lambda: engine.stats.known),
     )
 
 

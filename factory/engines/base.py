@@ -67,6 +67,11 @@ class EngineStats:
     prompt_tokens: int = 0
     cached_tokens: int = 0
 
+    @property
+    def known(self) -> int:
+        """Requests that the engine has: those that were sent and did not arrive yet are not among them."""
+        return self.running + self.waiting
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -161,7 +161,7 @@ class VllmEngine:
         running = min(self._counters.running, self._in_flight)
         return EngineStats(
             running=running,
-            waiting=self._in_flight - running,
+            waiting=min(self._counters.waiting, self._in_flight - running),
             generated_tokens=self._counters.generated_tokens,
             prompt_tokens=self._counters.prompt_tokens,
             cached_tokens=self._counters.cached_tokens,
@@ -537,6 +537,7 @@ class _Counters:
 
     def __init__(self) -> None:
         self.running = 0
+        self.waiting = 0
         self.generated_tokens = 0
         self.prompt_tokens = 0
         self.cached_tokens = 0
@@ -544,6 +545,7 @@ class _Counters:
     def record(self, scheduler: Any, iteration: Any) -> None:
         if scheduler is not None:
             self.running = scheduler.num_running_reqs  # those that this step has ended are not among them
+            self.waiting = scheduler.num_waiting_reqs
         if iteration is not None:
             self.running = max(self.running, iteration.num_generation_tokens)
             self.generated_tokens += iteration.num_generation_tokens

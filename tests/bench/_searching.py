@@ -77,7 +77,8 @@ class Bench:
     async def run(self, trial: Trial) -> list[Tree]:
         """One closed tree for each problem, in their order. Raises what a rollout raises."""
         policy = replace(self.tools.policy, sampling=replace(self.tools.policy.sampling, **trial.sampling))
-        load = Load(lambda: self.tools.engine.capabilities.max_running)
+        engine = self.tools.engine
+        load = Load(lambda: engine.capabilities.max_running, lambda: engine.stats.known)
         tools = replace(self.tools, search=trial.search, search_name=trial.name, policy=policy, load=load)
         if trial.scorer is not None:
             tools = replace(tools, scorer=trial.scorer(self))

@@ -141,7 +141,7 @@ async def test_a_token_that_holds_a_stop_string_ends_the_work_on_a_request_at_on
 ) -> None:
     if not isinstance(case.engine, vllm.VllmEngine):
         pytest.skip("only vLLM in this process shows what its core has made")
-    made = []
+    made: list[int] = []
     processor = case.engine._llm.output_processor
     process = processor.process_outputs
 

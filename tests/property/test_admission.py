@@ -26,11 +26,12 @@ class Requests(RuleBasedStateMachine):
             self.admission.ask(ticket)
             self.outside.add(ticket)
 
-    @rule()
-    def admit(self) -> None:
+    @rule(away=st.integers(0, 3 * PLACES))
+    def admit(self, away: int) -> None:
         waiting = sorted(self.outside)
-        admitted = self.admission.admit(PLACES)
-        assert admitted == waiting[: max(0, enough(PLACES) - len(self.inside))]
+        admitted = self.admission.admit(PLACES, away)
+        assert admitted == waiting[: max(0, enough(PLACES, away) - len(self.inside))]
+        assert len(self.inside) + len(admitted) <= 2 * PLACES + PLACES // 8
         self.outside -= set(admitted)
         self.inside |= set(admitted)
 

@@ -57,5 +57,13 @@ def test_a_problem_is_wanted_while_urgent_requests_do_not_fill_the_engine() -> N
     assert not patient.wants_problem(8, trees=MAX_OPEN * 8)
 
 
+def test_requests_on_their_way_leave_their_places_to_others() -> None:
+    admission = filled(of_tree(1, 100), places=64)
+    assert len(admission.admit(64, away=10)) == 10
+    assert admission.inside == 82
+    assert admission.wants_problem(64, trees=1, away=40)
+    assert not admission.wants_problem(64, trees=1, away=28)
+
+
 def test_enough() -> None:
     assert [enough(places) for places in (1, 7, 8, 256)] == [1, 7, 9, 288]
