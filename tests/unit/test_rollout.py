@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from factory.admission import Ticket
 from factory.engines.base import Prompt, Request
 from factory.engines.scripted import Reply, ScriptedEngine, written
 from factory.errors import EngineDead, EngineError
 from factory.render import MessageRenderer, TemplateRenderer
-from factory.rollout import Rollout, SearchContractError, Tools
+from factory.rollout import Load, Rollout, SearchContractError, Tools
 from factory.search.base import Ending, Expansion, Search, Wants
 from factory.search.best_of_n import best_of_n
 from factory.types import (
@@ -700,3 +701,33 @@ def timeless(node: Node) -> Node:
         engine_seconds=0.0,
         verdicts=tuple(replace(verdict, seconds=0.0) for verdict in node.verdicts),
     )
+
+
+async def inside_at_most(places: int, known: Callable[[int], int]) -> int:
+    """How many of many requests are inside at most, none of which ends; `known` of those inside the engine knows of."""
+    inside: set[int] = set()
+    load = Load(lambda: places, lambda: known(len(inside)))
+
+    async def request(id: int) -> None:
+        await load.entered(Ticket(0, 1, id))
+        inside.add(id)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for id in range(1, 40 * places):
+            load.ask(Ticket(0, 1, id))
+            tasks.append(group.create_task(request(id)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # it has entered by now, if it may
+        for task in tasks:
+            task.cancel()
+    return len(inside)
+
+
+async def test_an_engine_that_knows_of_all_its_requests_has_an_eighth_more_than_it_runs() -> None:
+    assert await inside_at_most(64, lambda inside: inside) == 72
+
+
+async def test_requests_on_their_way_are_made_up_for_up_to_twice_the_places() -> None:
+    assert await inside_at_most(64, lambda inside: 0) == 136
+    assert await inside_at_most(64, lambda inside: inside * 3 // 4) == pytest.approx(72 / 0.75, abs=1)
