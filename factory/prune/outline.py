@@ -37,8 +37,8 @@ REASON = 100
 
 _ASKED = """\
 Below are a task and the numbered steps of somebody's thinking about it. Find the dead ends: stretches of steps that \
-follow an approach, a case or a guess which the thinking later gives up, so that nothing in its way to the final answer \
-uses them. A check that confirms a result is no dead end. Do not solve the task.
+follow an approach, a case or a guess which the thinking later gives up, so that nothing on the way to the final \
+answer uses them. A check that confirms a result is no dead end. Do not solve the task.
 
 Reply with one line for each dead end, its first and last step and a few words why it was given up:
 
