@@ -162,7 +162,7 @@ def _indexed(lines: Lines, reader: Reader, spec: ImportSpec) -> Index:
         else:
             index.bad.append(item)
     _refuse_empty(lines, index)
-    if lost := missing(spec.fields, index.seen):
+    if index.seen and (lost := missing(spec.fields, index.seen)):  # else the rows are no such rows at all
         raise ConfigError(f"{lost[0]}: no row has it")
     if not index.places:
         first = index.bad[0]

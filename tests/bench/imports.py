@@ -41,12 +41,12 @@ def measured(file: File, show: int) -> Figures:
 
 
 def _show(run: str, count: int) -> None:
-    """Some attempts of which the file and our verifiers think otherwise."""
+    """Some attempts of which the file says the opposite of our verifiers."""
     denied = [
         (tree, leaf)
         for tree in open_run(run).rollouts()
         for leaf in tree.leaves()
-        if claim_of(leaf) not in (None, outcome_of(leaf))
+        if {claim_of(leaf), outcome_of(leaf)} == {"right", "wrong"}
     ]
     for tree, leaf in random.Random(3).sample(denied, min(count, len(denied))):
         said = {} if leaf.recorded is None else leaf.recorded.claims
@@ -59,7 +59,7 @@ def _show(run: str, count: int) -> None:
 def table(all_figures: Iterable[Figures]) -> str:
     """In Markdown, as RESULTS has it."""
     head = (
-        *("file", "rows", "refused", "problems", "attempts", "right", "wrong", "unknown", "claims: agree, not"),
+        *("file", "rows", "refused", "problems", "attempts", "right", "wrong", "unknown", "claims: agree, deny"),
         *(f"kept: {', '.join(VARIANTS)}", "rejected", "s"),
     )
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
@@ -68,7 +68,7 @@ def table(all_figures: Iterable[Figures]) -> str:
 
 def _line(one: Figures) -> str:
     out, agree = one.outcomes, one.claims.get("agree", 0)
-    denied = sum(one.claims.values()) - agree
+    denied = sum(count for pair, count in one.claims.items() if set(pair.split(", ")) == {"right", "wrong"})
     cells = (
         Path(one.file).name.partition(".")[0],
         f"{one.rows:,}",
@@ -82,6 +82,14 @@ def _line(one: Figures) -> str:
         f"{sum(one.seconds.values()):.0f}",
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _save(found: Iterable[Figures]) -> None:
+    """Into the results; those of files that were not looked at stay."""
+    before = json.loads(RESULTS.read_text())["files"] if RESULTS.exists() else []
+    known = {one["file"]: one for one in before} | {one.file: asdict(one) for one in found}
+    files = [known[file.path] for file in FILES if file.path in known]
+    RESULTS.write_text(json.dumps({"files": files, "left_out": LEFT_OUT}, indent=1) + "\n")
 
 
 def main() -> int:
@@ -99,8 +107,7 @@ def main() -> int:
     build.close_jails()
     print(table(found))
     if options.save:
-        saved = {"files": [asdict(one) for one in found], "left_out": LEFT_OUT}
-        RESULTS.write_text(json.dumps(saved, indent=1) + "\n")
+        _save(found)
     return 1 if any(one.faults for one in found) else 0
 
 

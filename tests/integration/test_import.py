@@ -124,8 +124,8 @@ def test_a_file_that_only_its_name_says_is_compressed(tmp_path: Path, spec: Path
     [
         ('fields.model="modle"', ("fields.model", "'modle'", "no row has it")),
         ('fields.claims={right="rewrad"}', ("fields.claims.right", "'rewrad'", "no row has it")),
-        ('fields.reference={path="anwser", pattern="."}', ("no field 'anwser'",)),
-        ('fields.prompt="promt"', ("no field 'promt'", "prompt, completion")),
+        ('fields.reference={path="anwser", pattern="."}', ("fields.reference", "'anwser'", "no row has it")),
+        ('fields.prompt="promt"', ("fields.prompt", "'promt'", "no row has it")),
         ('fields.promt="prompt"', ("unknown key fields.promt", "did you mean prompt?")),
         ('checks=[{verifier="exact", wher={model="a"}}]', ("unknown key checks.0.wher", "did you mean where?")),
         ('checks=[{verifier="exact", where={modle="a"}}]', ("no field 'modle'",)),
