@@ -105,6 +105,8 @@ def test_a_reference_is_picked_out_of_a_text() -> None:
     assert read("samples", {"q": "?", "a": "4", "gold": "2 + 2\n#### 4"}, fields).problem.reference == "4"
     with pytest.raises(RowError, match="nothing in 'gold' matches"):
         read("samples", {"q": "?", "a": "4", "gold": "4"}, fields)
+    with pytest.raises(RowError, match="nothing in 'gold' matches"):
+        read("samples", {"q": "?", "a": "4", "gold": "b"}, fields | {"reference": {"path": "gold", "pattern": "(a)|b"}})
     with pytest.raises(RowError, match="must be a text, not int"):
         read("samples", {"q": "?", "a": "4", "gold": 4}, fields)
     with pytest.raises(ValidationError, match="no regular expression"):
@@ -220,6 +222,20 @@ def test_an_attempt_that_is_none_of_the_nodes_is_not_lost_silently() -> None:
 def test_steps_are_texts(steps: object) -> None:
     with pytest.raises(RowError, match="steps"):
         read("samples", {"q": "?", "steps": steps}, {"prompt": "q", "steps": "steps"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "key"),
+    [
+        ("samples", {"prompt": "q", "samples": "a", "steps": "b"}, "samples"),
+        ("samples", {"prompt": "q", "samples": "a", "separator": " "}, "separator"),
+        ("samples", {"prompt": "q", "steps": "a", "tool": "x"}, "tool"),
+        ("chat", {"steps": "a"}, "steps"),
+    ],
+)
+def test_a_key_that_would_do_nothing_is_refused(kind: str, given: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"fields\.{key}"):
+        fields_of(kind, Fields.model_validate(given))
 
 
 def test_samples_needs_a_mapping() -> None:

@@ -107,8 +107,7 @@ class RowCheck(Closed):
 
     verifier: str
     where: dict[Path, Scalar | list[Scalar]] = Field(default={})
-    """Which rows it is for: those that have this value at each path, or one of several. For all where nothing is said.
-    """
+    """Which rows it is for: those that have this value, or one of several, at each path. For all if there is none."""
     params: dict[str, Any] = Field(default={})
     columns: dict[str, Part] = Field(default={})
     """Parameters that stand in the row, as they are."""

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,12 +126,22 @@ def fields_of(kind: str, own: Fields) -> Fields:
     given = {key: value for key, value in own if value != Fields.model_fields[key].default}
     if kind == "chat" and (idle := given.keys() & {"prompt", "samples", "steps", "nodes"}):
         raise ConfigError(f"fields.{min(idle)}: a `chat` row has both in its `messages`; take the format `samples`")
+    _refuse_idle(own, given.keys())
     fields = FORMATS[kind].model_copy(update=given)
     if fields.messages is None and fields.prompt is None:
         raise ConfigError("fields.prompt: say which field holds the prompt")
     if fields.messages is fields.samples is fields.steps is fields.nodes is None:
         raise ConfigError("fields.samples: say which field holds the attempts")
     return fields
+
+
+def _refuse_idle(own: Fields, given: Set[str]) -> None:
+    if len(ways := sorted(given & {"samples", "steps", "nodes"})) > 1:
+        raise ConfigError(f"fields.{ways[0]}: there is fields.{ways[1]} as well; say one place of the attempts")
+    if "separator" in given and own.steps is None:
+        raise ConfigError("fields.separator: there are no fields.steps")
+    if "tool" in given and (own.steps or own.nodes or own.messages):
+        raise ConfigError("fields.tool: it is for samples that are texts")
 
 
 def missing(own: Fields, seen: set[str]) -> Sequence[str]:

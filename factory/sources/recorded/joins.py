@@ -33,10 +33,10 @@ class Join:
 
     def __call__(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row with the other one in it. Raises RowError where there is none."""
-        key = needed(row, self.key)
-        other = self.rows.get(_written(key))
+        key = canonical_json(needed(row, self.key))
+        other = self.rows.get(key)
         if other is None:
-            raise RowError(f"there is nothing to join with: no other row has {_written(key)[:80]}")
+            raise RowError(f"there is nothing to join with: no other row has {key[:80]}")
         return {**row, NAME: other}
 
 
@@ -48,7 +48,7 @@ def read_join(files: Sequence[str], key: str, theirs: str) -> Join:
         for place, line in lines.scan():
             try:
                 row = _row(line)
-                rows.setdefault(_written(needed(row, theirs)), row)
+                rows.setdefault(canonical_json(needed(row, theirs)), row)
             except RowError as error:
                 raise SourceError(f"{lines.name(place)}: cannot be joined: {error}") from None
     finally:
@@ -57,11 +57,9 @@ def read_join(files: Sequence[str], key: str, theirs: str) -> Join:
 
 
 def _row(line: bytes | str) -> Mapping[str, Any]:
-    row = line if isinstance(line, str) else parse_line(line)
-    if isinstance(row, str) or not isinstance(row, Mapping):
-        raise RowError(row if isinstance(line, str) else f"not an object but {type(row).__name__}")
+    if isinstance(line, str):
+        raise RowError(line)
+    row = parse_line(line)
+    if not isinstance(row, Mapping):
+        raise RowError(f"not an object but {type(row).__name__}")
     return row
-
-
-def _written(key: Any) -> str:
-    return canonical_json(key)

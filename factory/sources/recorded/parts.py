@@ -52,9 +52,10 @@ def part(row: Mapping[str, Any], which: Part) -> Any:
     if not isinstance(text, str):
         raise RowError(f"{which.path!r} must be a text, not {type(text).__name__}")
     found = re.search(which.pattern, text)
-    if found is None:
+    piece = None if found is None else found[1 if found.re.groups else 0]
+    if piece is None:
         raise RowError(f"nothing in {which.path!r} matches {which.pattern!r}")
-    return found[1] if found.re.groups else found[0]
+    return piece
 
 
 def path_of(which: Part) -> str:
