@@ -93,7 +93,7 @@ def import_(
     kind: Annotated[str, typer.Argument(help="chat, samples, tree, verifiers or nemo.", metavar="FORMAT")],
     files: Annotated[list[str], typer.Argument(help="JSONL files or globs, .gz as well.", metavar="FILES...")],
     out: Annotated[str, typer.Option(help="Folder or URL of the run; the same line goes on where it was stopped.")],
-    spec: Annotated[Path | None, typer.Option(help="TOML: [fields], [[checks]], [policy].", metavar="SPEC")] = None,
+    spec: Annotated[Path | None, typer.Option(help="TOML: fields, checks, policy, join.", metavar="SPEC")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

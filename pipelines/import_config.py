@@ -1,9 +1,9 @@
 """What an import is made by: a spec in TOML, closed like a recipe, and the resolved config that its run holds.
 
 A spec says where rows have their parts (`[fields]`), which checks they get (`[[checks]]`), who wrote what the rows do
-not name (`[policy]`), and how the text of a prompt is framed (`template`). `[prune]`, `[sandbox]` and `[human]` are
-those of a recipe, and may differ later. Format, files and their digests, fields, checks, policy and template make the
-import what it is.
+not name (`[policy]`), how the text of a prompt is framed (`template`), and which file is put beside them (`[join]`).
+`[prune]`, `[sandbox]` and `[human]` are those of a recipe, and may differ later. Format, files and their digests,
+fields, checks, policy, template and join make the import what it is.
 """
 
 from __future__ import annotations
@@ -44,6 +44,16 @@ class PolicyConfig(Section):
     """How they were sampled; None where nobody knows."""
 
 
+class JoinConfig(Section):
+    """Files whose rows are put beside those of the import, under `joined`."""
+
+    files: list[str] = Field(min_length=1)
+    key: str
+    """The path of what a row names the other by."""
+    theirs: str = ""
+    """The path of the same in the other row; `key` where it is the same path."""
+
+
 class ImportSource(Section):
     """What makes an import what it is."""
 
@@ -58,6 +68,9 @@ class ImportSource(Section):
     """As the spec has them."""
     checks: list[RowCheck] = Field(default=[])
     policy: PolicyConfig = PolicyConfig()
+    join: JoinConfig | None = None
+    join_digests: list[str] = Field(default=[])
+    """SHA-256 of what is in each file of the join."""
 
 
 class Import(Section):
@@ -78,11 +91,14 @@ class ImportSpec(Section):
     checks: list[RowCheck] = Field(default=[])
     """For rows without checks."""
     policy: PolicyConfig = PolicyConfig()
+    join: JoinConfig | None = None
     prune: PruneConfig = PruneConfig()
     sandbox: SandboxConfig = SandboxConfig()
     human: HumanConfig = HumanConfig()
 
-    def resolved(self, kind: Format, files: Sequence[str], digests: Sequence[str]) -> Import:
+    def resolved(
+        self, kind: Format, files: Sequence[str], digests: Sequence[str], join_digests: Sequence[str]
+    ) -> Import:
         """The import of these files."""
         source = ImportSource(
             kind="import",
@@ -93,6 +109,8 @@ class ImportSpec(Section):
             fields=self.fields,
             checks=self.checks,
             policy=self.policy,
+            join=self.join,
+            join_digests=list(join_digests),
         )
         return Import(source=source, prune=self.prune, sandbox=self.sandbox, human=self.human)
 
@@ -112,6 +130,7 @@ _CLOSED: Mapping[str, type[Section] | type[Fields] | type[NodeFields] | type[Row
     "node": NodeFields,
     "checks": RowCheck,
     "policy": PolicyConfig,
+    "join": JoinConfig,
     "prune": PruneConfig,
     "sandbox": SandboxConfig,
     "human": HumanConfig,

@@ -36,6 +36,7 @@ from factory.sources.base import RowError
 from factory.sources.files import parse_line
 from factory.sources.recorded.base import Author, Record, joined
 from factory.sources.recorded.formats import Reader, fields_of, missing
+from factory.sources.recorded.joins import read_join
 from factory.sources.recorded.lines import Lines, Place
 from factory.store import Store
 from factory.types import (
@@ -116,7 +117,7 @@ def import_rollouts(
     store, lines = Store(out), Lines(files)
     try:
         index = _indexed(lines, reader, loaded)
-        made = loaded.resolved(known, lines.paths, lines.digests)
+        made = loaded.resolved(known, lines.paths, lines.digests, reader.join.digests if reader.join else [])
         did_nothing = not _brought_up(store, made, reader, lines, index)
     finally:
         lines.close()
@@ -143,7 +144,8 @@ def _reader(kind: Format, spec: ImportSpec | ImportSource) -> Reader:
     if not spec.checks and fields.checks is None:
         raise ConfigError("[[checks]]: there are none, and no fields.checks: nothing could tell right from wrong")
     author = Author(spec.policy.model, tuple(spec.policy.models))
-    return Reader(fields, tuple(spec.checks), author, spec.template)
+    join = None if spec.join is None else read_join(spec.join.files, spec.join.key, spec.join.theirs or spec.join.key)
+    return Reader(fields, tuple(spec.checks), author, spec.template, join)
 
 
 # --- the first reading
@@ -160,7 +162,7 @@ def _indexed(lines: Lines, reader: Reader, spec: ImportSpec) -> Index:
         else:
             index.bad.append(item)
     _refuse_empty(lines, index)
-    if lost := missing(spec.fields, index.seen):
+    if index.seen and (lost := missing(spec.fields, index.seen)):  # else the rows are no such rows at all
         raise ConfigError(f"{lost[0]}: no row has it")
     if not index.places:
         first = index.bad[0]
@@ -220,9 +222,9 @@ def _owed(store: Store, index: Index) -> set[str]:
 
 
 def _refuse_checks(table: Verifiers, made: Import) -> None:
-    """Raise ConfigError for checks of the spec that no row can make whole; those with columns are looked at by row."""
+    """Raise ConfigError for checks of the spec that no row can make whole; others are looked at by row."""
     for one in made.source.checks:
-        if one.verifier not in table or not (one.columns or one.integers):
+        if one.verifier not in table or one.is_whole:
             validate_checks(table, Problem("", (), None, (Check(one.verifier, one.params),), ""))
 
 

@@ -1,22 +1,33 @@
 """Rows of each import format, good and bad, become records."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from factory.errors import ConfigError
+from factory.errors import ConfigError, SourceError
 from factory.sources.base import RowError
 from factory.sources.recorded.base import Author, Fields, Record, RowCheck
 from factory.sources.recorded.formats import Reader, fields_of
+from factory.sources.recorded.joins import Join, read_join
 from factory.sources.recorded.lines import Lines
-from factory.types import NodeState, Origin
+from factory.types import Check, NodeState, Origin
 
 
-def read(kind: str, row: object, fields: dict[str, Any] | None = None, author: Author | None = None) -> Record:
+def read(
+    kind: str,
+    row: object,
+    fields: dict[str, Any] | None = None,
+    author: Author | None = None,
+    checks: tuple[dict[str, Any], ...] = ({"verifier": "math"},),
+    join: Join | None = None,
+) -> Record:
     own = Fields.model_validate(fields or {})
-    reader = Reader(fields_of(kind, own), (RowCheck(verifier="math"),), author or Author(), "")
+    made = tuple(RowCheck.model_validate(one) for one in checks)
+    reader = Reader(fields_of(kind, own), made, author or Author(), "", join)
     return reader(row, "rows.jsonl: line 1", "rows.jsonl")
 
 
@@ -53,6 +64,106 @@ def test_a_tree_of_texts_finds_its_parents() -> None:
         (3, 1, "c\n", 0.0),
     ]
     assert [one.state for one in nodes] == [NodeState.OPEN, NodeState.FINISHED, NodeState.FINISHED]
+
+
+def test_claims_are_dealt_to_the_attempts_of_a_tree() -> None:
+    row = {"prompt": "p", "nodes": ["a\n", "a\nb", "a\nb", "c"], "ends": ["c", "a\nb"], "r": [0, 1]}
+    nodes = read("tree", row, {"finished": "ends", "claims": {"right": "r"}}).nodes
+    said = {one.text: one.recorded and one.recorded.claims for one in nodes if one.state is NodeState.FINISHED}
+    assert said == {"b": {"right": 1}, "c": {"right": 0}}
+    assert [one.state for one in nodes].count(NodeState.FINISHED) == 2, "two nodes of one text are one attempt"
+    assert all(one.recorded and not one.recorded.claims for one in nodes if one.state is NodeState.OPEN)
+
+
+def test_steps_become_nodes_and_an_unfinished_attempt_stays_open() -> None:
+    row = {"q": "?", "before": ["1 + 1", "is 2"], "next": "so 2", "done": True, "rating": 1}
+    fields = {"prompt": "q", "steps": ["before", "next"], "finished": "done", "claims": ["rating"]}
+    nodes = read("samples", row, fields).nodes
+    assert [(one.parent, one.text) for one in nodes] == [(0, "1 + 1\n"), (1, "is 2\n"), (2, "so 2")]
+    assert [one.state for one in nodes] == [NodeState.OPEN, NodeState.OPEN, NodeState.FINISHED]
+    assert nodes[-1].recorded is not None
+    assert nodes[-1].recorded.claims == {"rating": 1}
+    assert {one.state for one in read("samples", row | {"done": False}, fields).nodes} == {NodeState.OPEN}
+    assert read("samples", row | {"before": []}, fields | {"separator": " "}).nodes[0].text == "so 2"
+
+
+def test_what_a_tool_wrote_in_a_text_is_told_apart() -> None:
+    text = "call\n<out>3</out>\nit is 3<out>4</out>"
+    nodes = read("samples", {"q": "?", "a": text}, {"prompt": "q", "samples": "a", "tool": "<out>.*?</out>"}).nodes
+    assert "".join(one.text for one in nodes) == text
+    assert [(one.origin, one.text) for one in nodes if one.origin is Origin.TOOL] == [
+        (Origin.TOOL, "<out>3</out>"),
+        (Origin.TOOL, "<out>4</out>"),
+    ]
+    assert [one.state for one in nodes] == [NodeState.OPEN] * 3 + [NodeState.FINISHED]
+    empty = read("samples", {"q": "?", "a": ""}, {"prompt": "q", "samples": "a", "tool": "x"}).nodes
+    assert [one.text for one in empty] == [""]
+
+
+def test_a_reference_is_picked_out_of_a_text() -> None:
+    fields = {"prompt": "q", "samples": "a", "reference": {"path": "gold", "pattern": r"#### (.*)$"}}
+    assert read("samples", {"q": "?", "a": "4", "gold": "2 + 2\n#### 4"}, fields).problem.reference == "4"
+    with pytest.raises(RowError, match="nothing in 'gold' matches"):
+        read("samples", {"q": "?", "a": "4", "gold": "4"}, fields)
+    with pytest.raises(RowError, match="nothing in 'gold' matches"):
+        read("samples", {"q": "?", "a": "4", "gold": "b"}, fields | {"reference": {"path": "gold", "pattern": "(a)|b"}})
+    with pytest.raises(RowError, match="must be a text, not int"):
+        read("samples", {"q": "?", "a": "4", "gold": 4}, fields)
+    with pytest.raises(ValidationError, match="no regular expression"):
+        Fields.model_validate({"reference": {"path": "gold", "pattern": "("}})
+
+
+def test_checks_are_for_some_rows_and_made_of_their_parts() -> None:
+    game = {
+        "verifier": "game24",
+        "where": {"kind": ["countdown", "24"]},
+        "integers": {"numbers": {"path": "q", "pattern": "from (.*)"}},
+        "integer": {"target": {"path": "q", "pattern": r"make \d+"}},
+    }
+    code = {"verifier": "code", "where": {"kind": "code"}, "texts": {"tests": ["{t}\ncheck({f})"], "prefix": "# {f}"}}
+    fields = {"prompt": "q", "samples": "a"}
+    row = {"q": "make 30 from 1 2 30", "a": "30", "kind": "24", "t": "assert {}", "f": "g"}
+    assert read("samples", row, fields, checks=(game, code)).problem.checks == (
+        Check("game24", {"numbers": [1, 2, 30], "target": 30}),
+    )
+    made = read("samples", row | {"kind": "code"}, fields, checks=(game, code)).problem.checks
+    assert made == (Check("code", {"tests": ["assert {}\ncheck(g)"], "prefix": "# g"}),)
+    for odd, reason in (
+        ({"kind": "else"}, r"none of the \[\[checks\]\] is for it"),
+        ({"q": "make from 1"}, "matches"),
+        ({"kind": "code", "f": ["g"]}, "'f' must be a text or a number"),
+    ):
+        with pytest.raises(RowError, match=reason):
+            read("samples", row | odd, fields, checks=(game, code))
+    with pytest.raises(RowError, match="no field 'kind'"):
+        read("samples", {"q": "?", "a": ""}, fields, checks=(game,))
+    two = game | {"integer": {"target": {"path": "q", "pattern": ".*"}}}
+    with pytest.raises(RowError, match="has 4 whole numbers, not one"):
+        read("samples", row, fields, checks=(two,))
+
+
+def test_rows_of_another_file_are_joined(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl.gz"
+    others = [{"id": 1, "q": "one?"}, {"id": "1", "q": "text?"}, {"id": 1, "q": "again?"}]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, others)).encode()))
+    join = read_join([str(path)], "n", "id")
+    fields = {"prompt": "joined.q", "samples": "a"}
+    for key, asked in ((1, "one?"), ("1", "text?")):
+        record = read("samples", {"n": key, "a": "x"}, fields, join=join)
+        assert record.problem.messages[0].content == asked
+    for row, reason in (({"n": 2, "a": "x"}, "nothing to join with: no other row has 2"), ({"a": "x"}, "no field 'n'")):
+        with pytest.raises(RowError, match=reason):
+            read("samples", row, fields, join=join)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"), [(b'{"id": ', "not JSON"), (b"[]", "not an object"), (b"{}", "no field 'id'")]
+)
+def test_a_bad_line_of_a_joined_file_is_named(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_bytes(b'{"id": 1}\n' + line)
+    with pytest.raises(SourceError, match=rf"problems\.jsonl: line 2: cannot be joined: .*{reason}"):
+        read_join([str(path)], "id", "id")
 
 
 def test_a_tree_of_objects_in_any_order() -> None:
@@ -100,6 +211,31 @@ BAD = [
 def test_bad_rows_say_why(kind: str, row: object, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
         read(kind, row)
+
+
+def test_an_attempt_that_is_none_of_the_nodes_is_not_lost_silently() -> None:
+    with pytest.raises(RowError, match="'ends' has a text that is none of the nodes"):
+        read("tree", {"prompt": "p", "nodes": ["a"], "ends": ["b"]}, {"finished": "ends"})
+
+
+@pytest.mark.parametrize("steps", [[], 7, ["a", None]])
+def test_steps_are_texts(steps: object) -> None:
+    with pytest.raises(RowError, match="steps"):
+        read("samples", {"q": "?", "steps": steps}, {"prompt": "q", "steps": "steps"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "key"),
+    [
+        ("samples", {"prompt": "q", "samples": "a", "steps": "b"}, "samples"),
+        ("samples", {"prompt": "q", "samples": "a", "separator": " "}, "separator"),
+        ("samples", {"prompt": "q", "steps": "a", "tool": "x"}, "tool"),
+        ("chat", {"steps": "a"}, "steps"),
+    ],
+)
+def test_a_key_that_would_do_nothing_is_refused(kind: str, given: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"fields\.{key}"):
+        fields_of(kind, Fields.model_validate(given))
 
 
 def test_samples_needs_a_mapping() -> None:

@@ -2,13 +2,16 @@
 
 A sample is a text, or the messages of a conversation: the assistant's are SAMPLED, a tool's TOOL, a user's between them
 INJECTED and a turn of their own, as in a revised answer. Only the last node is an attempt. Reasoning that was recorded
-apart is put back before the answer between `<think>` and `</think>`, as the engines of this factory do it. A sample
-that is null was not recorded: a truncated leaf without text, which nobody judges.
+apart is put back before the answer between `<think>` and `</think>`, as the engines of this factory do it. An attempt
+that was recorded in steps becomes a node a step; one that is not ended yet stays open, and is no attempt. A sample that
+is null was not recorded: a truncated leaf without text, which nobody judges.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from factory.sources.base import RowError
@@ -68,7 +71,7 @@ def chains(row: Mapping[str, Any], fields: Fields, found: list[Any], author: Aut
     claims = {name: dealt(row, paths, count) for name, paths in fields.claim_paths().items()}
     return joined(
         _chain(
-            _sampled(found[place], reasoning[place]),
+            _sampled(found[place], reasoning[place], fields.tool),
             Recorded(models[place], where, {name: values[place] for name, values in claims.items()}),
             is_cut=found[place] is None or str(finish[place]).lower() in CUT,
             tokens=_tokens(tokens[place]),
@@ -85,11 +88,22 @@ def _models(row: Mapping[str, Any], fields: Fields, author: Author, count: int) 
     return [str(name or author.model) for name in dealt(row, fields.model, count)]
 
 
-def _sampled(sample: Any, reasoning: Any) -> list[Turn]:
-    turns = [("assistant", sample or "")] if sample is None or isinstance(sample, str) else _attempt(sample)
+def _sampled(sample: Any, reasoning: Any, tool: str | None) -> list[Turn]:
+    turns = _spoken(sample or "", tool) if sample is None or isinstance(sample, str) else _attempt(sample)
     if reasoning is None or reasoning == "":
         return turns
     return [("assistant", _thought(reasoning, turns[0][1])), *turns[1:]]
+
+
+def _spoken(text: str, tool: str | None) -> list[Turn]:
+    """A text in turns of the assistant and of a tool, which join to it."""
+    turns: list[Turn] = []
+    start = 0
+    for found in () if tool is None else re.finditer(tool, text):
+        turns += [("assistant", text[start : found.start()]), ("tool", found[0])]
+        start = found.end()
+    turns.append(("assistant", text[start:]))
+    return [turn for turn in turns if turn[1]] or [("assistant", "")]
 
 
 def _attempt(sample: Any) -> list[Turn]:
@@ -154,6 +168,26 @@ def conversation_chain(
 ) -> tuple[Node, ...]:
     """The chain of a conversation's attempt. Raises RowError."""
     return chains(row, fields, [[{"role": role, "content": text} for role, text in turns]], author, where)
+
+
+def stepwise(row: Mapping[str, Any], fields: Fields, author: Author, where: str) -> tuple[Node, ...]:
+    """The chain of an attempt in steps. Raises RowError."""
+    paths = fields.steps if isinstance(fields.steps, list) else [str(fields.steps)]
+    texts = [text for path in paths for text in _texts(needed(row, path), path)]
+    if not texts:
+        raise RowError(f"{fields.steps!r} has no steps")
+    written = [text + fields.separator for text in texts[:-1]] + texts[-1:]
+    nodes = conversation_chain(row, fields, [("assistant", text) for text in written], author, where)
+    if fields.finished is None or get(row, fields.finished) is True:
+        return nodes
+    return (*nodes[:-1], replace(nodes[-1], state=NodeState.OPEN))
+
+
+def _texts(value: Any, path: str) -> list[str]:
+    found = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in found):
+        raise RowError(f"{path!r} must be a text, or a list of texts")
+    return found
 
 
 def model_of(row: Mapping[str, Any], path: str | list[str] | None, author: Author) -> str:

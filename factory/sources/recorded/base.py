@@ -5,7 +5,8 @@ without token ids and without verdicts. What the row says of right and wrong sta
 decides nothing. Records of one problem are joined into one tree, whoever wrote them: each node tells its model.
 
 A part of a row is named by a dotted path: `a.b` goes into objects, a number into a list (`steps.0.x`), and `*` through
-all of a list (`completions.*.score`). A key that has dots in it is found by its whole name.
+all of a list (`completions.*.score`). A key that has dots in it is found by its whole name. Where a spec may want a
+piece of what stands there, it gives path and pattern (`Picked`).
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from factory.sources.base import RowError
 from factory.sources.recorded.columns import integers, needed
+from factory.sources.recorded.parts import Closed, Part, Pattern, Picked, filled, part, path_of
 from factory.types import ROOT, Check, Node, NodeState, Origin, Problem, Recorded
 
 Path = str
 Paths = str | list[str]
+Scalar = str | int | bool
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
-class NodeFields(_Closed):
+class NodeFields(Closed):
     """Where the parts of one node of a search tree stand, from the node on."""
 
     id: Path = "id"
@@ -44,19 +44,25 @@ class NodeFields(_Closed):
     tokens: Path | None = None
 
 
-class Fields(_Closed):
+class Fields(Closed):
     """Which part of a row holds what. Where several values are dealt out to several samples, both are equally long."""
 
     messages: Path | None = None
     """A whole conversation: the last assistant's turns are the attempt, what stands before them the prompt."""
     prompt: Path | None = None
     """A text, or messages."""
-    reference: Path | None = None
+    reference: Part | None = None
     checks: Path | None = None
     metadata: list[Path] = Field(default=[])
     """Become keys of the problem's metadata, by these names; of several rows of a problem the first row's count."""
     samples: Paths | None = None
     """Attempts: a text or messages for one, a list of such for many; or several columns with one each."""
+    steps: Paths | None = None
+    """One attempt in steps instead: texts, or lists of texts, one after the other."""
+    separator: str = "\n"
+    """Of steps: what stood between them."""
+    tool: Pattern | None = None
+    """Of samples that are texts: a regular expression for what tools wrote in them. It becomes TOOL output."""
     reasoning: Paths | None = None
     """What was thought before each sample, where it was recorded apart."""
     claims: dict[str, Paths] | list[Path] = Field(default={})
@@ -73,11 +79,14 @@ class Fields(_Closed):
     scores: Path | None = None
     """Of nodes that are texts: the guesses about them, in their order."""
     finished: Path | None = None
-    """Of nodes that are texts: those among them that are attempts. Without it every one that nothing continues is."""
+    """Of nodes that are texts: those among them that are attempts, to which claims are dealt out. Without it every one
+    that nothing continues is an attempt. Of steps: true where the last one ends the attempt; without it every one is
+    ended."""
 
     def named(self) -> dict[str, list[Path]]:
         """Every path that is given, by the key that gives it, but those of `node`, which start at a node."""
-        given = {key: getattr(self, key) for key in type(self).model_fields if key not in {"claims", "node"}}
+        others = {"claims", "node", "separator", "tool"}
+        given = {key: getattr(self, key) for key in type(self).model_fields if key not in others}
         found = {key: _listed(paths) for key, paths in given.items()}
         found |= {f"claims.{name}": _listed(paths) for name, paths in self.claim_paths().items()}
         return {key: paths for key, paths in found.items() if paths}
@@ -87,21 +96,59 @@ class Fields(_Closed):
         return self.claims if isinstance(self.claims, dict) else {path: path for path in self.claims}
 
 
-def _listed(paths: Paths | None) -> list[Path]:
+def _listed(paths: Paths | Picked | None) -> list[Path]:
     if paths is None:
         return []
-    return [paths] if isinstance(paths, str) else paths
+    return paths if isinstance(paths, list) else [path_of(paths)]
 
 
-class RowCheck(_Closed):
+class RowCheck(Closed):
     """A check for rows that bring none."""
 
     verifier: str
+    where: dict[Path, Scalar | list[Scalar]] = Field(default={})
+    """Which rows it is for: those that have this value, or one of several, at each path. For all if there is none."""
     params: dict[str, Any] = Field(default={})
-    columns: dict[str, Path] = Field(default={})
+    columns: dict[str, Part] = Field(default={})
     """Parameters that stand in the row, as they are."""
-    integers: dict[str, Path] = Field(default={})
+    integers: dict[str, Part] = Field(default={})
     """Parameters that are lists of the whole numbers in a text of the row."""
+    integer: dict[str, Part] = Field(default={})
+    """Parameters that are the one whole number in such a text."""
+    texts: dict[str, str | list[str]] = Field(default={})
+    """Parameters that are texts, or lists of texts, with the row's own for each `{path}` in them."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the same for every row."""
+        return not (self.columns or self.integers or self.integer or self.texts)
+
+    def is_for(self, row: Mapping[str, Any]) -> bool:
+        """Raises RowError where there is nothing at one of the paths."""
+        return all(needed(row, path) in _several(values) for path, values in self.where.items())
+
+    def of(self, row: Mapping[str, Any]) -> Check:
+        """With the parameters that stand in a row. Raises RowError."""
+        own = {name: part(row, which) for name, which in self.columns.items()}
+        own |= {name: integers(part(row, which), path_of(which)) for name, which in self.integers.items()}
+        own |= {name: _one_integer(row, which) for name, which in self.integer.items()}
+        own |= {name: _filled(row, text) for name, text in self.texts.items()}
+        return Check(self.verifier, self.params | own)
+
+
+def _several(values: Scalar | list[Scalar]) -> list[Scalar]:
+    return values if isinstance(values, list) else [values]
+
+
+def _one_integer(row: Mapping[str, Any], which: Part) -> int:
+    found = integers(part(row, which), path_of(which))
+    if len(found) != 1:
+        raise RowError(f"{path_of(which)!r} has {len(found)} whole numbers, not one")
+    return found[0]
+
+
+def _filled(row: Mapping[str, Any], text: str | list[str]) -> str | list[str]:
+    return filled(row, text) if isinstance(text, str) else [filled(row, one) for one in text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +200,8 @@ def joined(groups: Iterable[Iterable[Node]]) -> tuple[Node, ...]:
 
 
 def given_checks(checks: Iterable[RowCheck], row: Mapping[str, Any]) -> tuple[Check, ...]:
-    """The spec's checks with the parameters that stand in a row. Raises RowError."""
-    return tuple(
-        Check(
-            one.verifier,
-            one.params
-            | {name: needed(row, path) for name, path in one.columns.items()}
-            | {name: integers(needed(row, path), path) for name, path in one.integers.items()},
-        )
-        for one in checks
-    )
+    """Those of the spec's checks that are for a row, with the parameters that stand in it. Raises RowError."""
+    found = tuple(one.of(row) for one in checks if one.is_for(row))
+    if not found:
+        raise RowError("none of the [[checks]] is for it")
+    return found

@@ -7,6 +7,7 @@ stay open: a branch that a search left is no wrong answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from factory.sources.base import RowError
@@ -14,6 +15,8 @@ from factory.sources.recorded.attempts import model_of
 from factory.sources.recorded.base import Author, Fields, node
 from factory.sources.recorded.columns import dealt, get, needed
 from factory.types import ROOT, Node, NodeState, Recorded
+
+Claims = dict[str, Any]
 
 
 def tree(row: Mapping[str, Any], fields: Fields, author: Author, where: str) -> tuple[Node, ...]:
@@ -24,14 +27,17 @@ def tree(row: Mapping[str, Any], fields: Fields, author: Author, where: str) -> 
     model = model_of(row, fields.model, author)
     claims = {name: get(row, path) for name, path in fields.claim_paths().items() if isinstance(path, str)}
     if all(isinstance(one, str) for one in found):
-        return _prefixes(row, fields, found, Recorded(model, where, claims))
+        ends = None if fields.finished is None else _ends(row, fields, fields.finished, set(found))
+        return _prefixes(row, fields, found, ends, Recorded(model, where, {} if ends is not None else claims))
     return _linked(fields, found, Recorded(model, where, claims))
 
 
-def _prefixes(row: Mapping[str, Any], fields: Fields, texts: list[str], recorded: Recorded) -> tuple[Node, ...]:
-    """By length, so that parents come first; of equal texts the first is the parent of what continues them."""
+def _prefixes(
+    row: Mapping[str, Any], fields: Fields, texts: list[str], ends: Mapping[str, Claims] | None, recorded: Recorded
+) -> tuple[Node, ...]:
+    """By length, so that parents come first; of equal texts the first is the parent of what continues them, and the
+    attempt, if that text is one."""
     scores = dealt(row, fields.scores, len(texts))
-    ends = _ends(row, fields.finished)
     order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), place))
     ids: dict[str, int] = {"": ROOT}
     parents: list[tuple[int, str]] = []
@@ -40,30 +46,28 @@ def _prefixes(row: Mapping[str, Any], fields: Fields, texts: list[str], recorded
         parents.append((ids[before], before))
         ids.setdefault(texts[place], id)
     continued = {parent for parent, _ in parents}
-    return tuple(
-        node(
-            id,
-            parent,
-            texts[place][len(before) :],
-            recorded,
-            score=_number(scores[place]),
-            state=_state(texts[place] in ends if ends is not None else id not in continued),
-        )
-        for id, (place, (parent, before)) in enumerate(zip(order, parents, strict=True), start=1)
-    )
+    nodes: list[Node] = []
+    for id, (place, (parent, before)) in enumerate(zip(order, parents, strict=True), start=1):
+        said = None if ends is None or ids[texts[place]] != id else ends.get(texts[place])
+        state = _state(said is not None if ends is not None else id not in continued)
+        own = recorded if said is None else replace(recorded, claims=said)
+        nodes.append(node(id, parent, texts[place][len(before) :], own, score=_number(scores[place]), state=state))
+    return tuple(nodes)
 
 
 def _longest_prefix(text: str, known: Mapping[str, int]) -> str:
     return next(text[:length] for length in range(len(text) - 1, -1, -1) if text[:length] in known) if text else ""
 
 
-def _ends(row: Mapping[str, Any], path: str | None) -> set[str] | None:
-    if path is None:
-        return None
+def _ends(row: Mapping[str, Any], fields: Fields, path: str, texts: set[str]) -> dict[str, Claims]:
+    """The attempts among the nodes, and what was said of each. Raises RowError."""
     found = needed(row, path)
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise RowError(f"{path!r} must be a list of the nodes' texts")
-    return set(found)
+    if not set(found) <= texts:
+        raise RowError(f"{path!r} has a text that is none of the nodes")
+    said = {name: dealt(row, paths, len(found)) for name, paths in fields.claim_paths().items()}
+    return {text: {name: values[place] for name, values in said.items()} for place, text in enumerate(found)}
 
 
 def _linked(fields: Fields, found: list[Any], recorded: Recorded) -> tuple[Node, ...]:
