@@ -9,6 +9,7 @@ point, so that every text can be read back from the page verbatim.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -45,6 +46,7 @@ def page(url: str, refinement: str | None, problems: Sequence[Mapping[str, Any]]
     )
 
 
+@functools.cache
 def _environment() -> Environment:
     made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     made.filters |= {"text": written, "short": one_line, "by_role": _by_role}
