@@ -183,13 +183,21 @@ def stats(run: RunFolder, as_json: AsJson = False) -> None:
 @app.command()
 def show(
     run: RunFolder,
-    id: Annotated[str | None, typer.Argument(help="A problem or transcript, by the start of its id.")] = None,
+    id: Annotated[
+        str | None, typer.Argument(help="A problem or transcript, by the start of its id; else the first ten problems.")
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(help="Write a page that opens offline; `-` for standard output.", metavar="FILE")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Print long texts whole, and every attempt of a chain.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a problem, its tree, and its transcripts with what was removed struck through."""
+    """Show a problem: its tree, the attempts within each chain, and each variant with its cuts struck through."""
     from pipelines.show import show as show_problem
 
-    raise typer.Exit(show_problem(run, id, as_json=as_json))
+    raise typer.Exit(show_problem(run, id, as_json=as_json, whole=whole, html=html))
 
 
 @app.command()

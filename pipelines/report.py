@@ -44,12 +44,16 @@ def visible(text: str) -> str:
     """The text with characters that a terminal obeys, or that nobody sees, written as escapes such as `\\x1b`."""
     if text.isprintable():
         return text
-    return "".join(
-        char if char in _HARMLESS or unicodedata.category(char) not in _HIDDEN else _escape(char) for char in text
-    )
+    return "".join(escaped(char) if is_hidden(char) else char for char in text)
 
 
-def _escape(char: str) -> str:
+def is_hidden(char: str) -> bool:
+    """Whether it is a character that a terminal obeys, or that nobody sees."""
+    return (char not in _HARMLESS and unicodedata.category(char) in _HIDDEN) or ord(char) & 0xFFFE == 0xFFFE
+
+
+def escaped(char: str) -> str:
+    """The escape of one character."""
     return char.encode("unicode_escape").decode("ascii")
 
 

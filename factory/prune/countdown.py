@@ -12,7 +12,8 @@ it cannot read means no cuts at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from factory.prune.base import ABANDONED, Cut
@@ -31,11 +32,47 @@ class CountdownPruner:
 
     def cuts(self, problem: Problem, text: str) -> list[Cut]:
         """Everything after the line that reached a state, up to and including the last line that went back to it."""
-        start = _start_state(problem)
-        span = _thinking(text)
-        if start is None or span is None:
+        return _abandoned(moves(problem, text))
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A line of a chain that was replayed."""
+
+    line: str
+    """Without its line end."""
+    start: int
+    """Offset in characters into the completion."""
+    end: int
+    """Offset of what follows its line end."""
+    depth: int
+    """How many tries lie between the first state and the one that the chain is at behind this line."""
+
+
+def moves(problem: Problem, text: str) -> list[Move]:
+    """The lines of the last thinking; none where one cannot be read, or goes back to where the path does not lead."""
+    start_state, span = _start_state(problem), _thinking(text)
+    if start_state is None or span is None:
+        return []
+    path, found = [start_state], list[Move]()
+    for line, start, end in _lines(text, *span):
+        if not _follows(path, line):
             return []
-        return _abandoned(start, text, *span) or []
+        found.append(Move(line, start, end, len(path) - 1))
+    return found
+
+
+def _follows(path: list[str], line: str) -> bool:
+    """Whether a line can be read; the path is then what it leads to."""
+    if tried := TRY.fullmatch(line):
+        path.append(tried[1])
+        return True
+    if back := BACK.fullmatch(line):
+        depth = next((i for i, state in enumerate(path[:-1]) if state == back[1]), None)
+        if depth is not None:
+            del path[depth + 1 :]
+        return depth is not None
+    return line in OTHER
 
 
 def _start_state(problem: Problem) -> str | None:
@@ -59,30 +96,25 @@ def _thinking(text: str) -> tuple[int, int] | None:
     return (opened + len("<think>\n") if opened >= 0 else 0), end
 
 
-def _abandoned(start_state: str, text: str, start: int, end: int) -> list[Cut] | None:
-    """Cuts in order and disjoint; None if a line cannot be read or goes back to where the path does not lead."""
-    path = [(start_state, start)]
+def _abandoned(chain: Sequence[Move]) -> list[Cut]:
+    """Cuts in order and disjoint."""
+    ends = [move.start for move in chain[:1]]
     cuts: list[Cut] = []
-    for line, line_end in _lines(text, start, end):
-        if tried := TRY.fullmatch(line):
-            path.append((tried[1], line_end))
-        elif back := BACK.fullmatch(line):
-            depth = next((i for i, (state, _) in enumerate(path[:-1]) if state == back[1]), None)
-            if depth is None:
-                return None
-            del path[depth + 1 :]
-            _add(cuts, Cut(path[depth][1], line_end, ABANDONED))
-        elif line not in OTHER:
-            return None
+    for move in chain:
+        if TRY.fullmatch(move.line):
+            ends.append(move.end)
+        elif BACK.fullmatch(move.line):
+            del ends[move.depth + 1 :]
+            _add(cuts, Cut(ends[-1], move.end, ABANDONED))
     return cuts
 
 
-def _lines(text: str, start: int, end: int) -> Iterator[tuple[str, int]]:
-    """Lines without their line ends, and the offset of what follows each."""
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """Lines without their line ends, each with its offset, and the offset of what follows it."""
     while start < end:
         newline = text.find("\n", start, end)
         line_end = end if newline < 0 else newline + 1
-        yield text[start:line_end].removesuffix("\n"), line_end
+        yield text[start:line_end].removesuffix("\n"), start, line_end
         start = line_end
 
 

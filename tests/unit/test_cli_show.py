@@ -9,9 +9,21 @@ from rich.console import Console
 from rich.text import Text
 
 from factory.errors import StorageError, UserError
-from factory.types import NodeState, Origin, Problem, Removal, Span, StopReason
+from factory.types import (
+    NodeState,
+    Origin,
+    Policy,
+    Problem,
+    Removal,
+    Sampling,
+    Span,
+    StopReason,
+    Transcript,
+)
 from pipelines.report import visible
-from pipelines.show import marked, pieces, show
+from pipelines.show import show
+from pipelines.show_terminal import marked
+from pipelines.show_view import Version, pieces
 from tests.unit import run_folders as make
 
 A, B = "aa11111111111111111a", "aa22222222222222222b"
@@ -57,7 +69,8 @@ def test_a_problem_with_its_tree_and_transcripts(run: str, capsys: pytest.Captur
     out = shown(capsys, run, A[:4])
     assert f"problem {A}" in out
     assert "user: make 42 from 3 7 12 25" in out
-    assert "tree of best_of_n: solved, 5 generations, 50 tokens, 2.0 s" in out
+    costs = "5 generations, 50 tokens (10 in a row), 25 prompt tokens, 0.5 engine-seconds, 2.0 s"
+    assert f"tree of best_of_n: solved, {costs}" in " ".join(out.split())
     assert "#1 finished, fail, 10 tokens, 0.50 s" in out
     assert "countdown answer fail: equals 47, not 42" in out
     assert "#3 truncated, 10 tokens" in out
@@ -66,15 +79,37 @@ def test_a_problem_with_its_tree_and_transcripts(run: str, capsys: pytest.Captur
     assert "rejected: truncated" in out
     assert "rejected: beyond_stop" in out
     assert "kept, 1 removed as abandoned_attempt" in out
-    assert f"[-{make.DETOUR}-]{make.WAY}" in out
+    assert f"[-1: {make.DETOUR}-]{make.WAY}" in out
     assert out.index("leaf #2") < out.index("leaf #4") < out.index("leaf #1"), "leaves with a kept transcript first"
 
 
-def test_a_leaf_that_gives_two_transcripts_shows_its_text_once(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_is_shown_once_for_all_variants_that_have_it(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(capsys, run, A)
-    part = out[out.index("leaf #2") : out.index("leaf #4")]
-    assert part.count("full ") == part.count("pruned ") == 1
-    assert part.count("</think>") == 1
+    detoured = out[out.index("leaf #2") : out.index("leaf #4")]
+    assert detoured.count("</think>") == 2
+    assert f"full: {len(make.DETOURED)} characters" in detoured
+    assert f"pruned: {len(make.RIGHT)} of {len(make.DETOURED)} characters" in detoured
+    assert f"cut 1: abandoned_attempt, 8 to 57, {len(make.DETOUR)} characters" in detoured
+    straight = out[out.index("leaf #4") : out.index("leaf #1")]
+    assert straight.count("</think>") == 1
+    assert f"full, pruned: {len(make.RIGHT)} characters" in straight
+
+
+def test_the_attempts_of_a_chain_are_a_tree(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(capsys, run, A)
+    lines = [line.lstrip("│├└─ ") for line in out[out.index("leaf #2") : out.index("\nfull:")].splitlines()[2:]]
+    assert out.count("4 attempts, 1 given up") == 2
+    assert [line for line in lines if line] == [
+        "1 at 8, 49 characters",
+        "try 25 - 12 = 13 left 3 7 13 dead back 3 7 12 25",
+        "given up: 'back 3 7 12 25' at 42",
+        "2 at 57, 29 characters",
+        "try 25 - 7 = 18 left 3 12 18",
+        "3 after 2 at 86, 27 characters",
+        "try 18 * 3 = 54 left 12 54",
+        "4 after 3 at 113, 30 characters",
+        "try 54 - 12 = 42 left 42 done",
+    ]
 
 
 @pytest.mark.parametrize("what", [None, A, B, C])
@@ -148,7 +183,9 @@ def test_an_empty_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_run_that_was_not_refined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make.write_run(tmp_path / "run", [[make.tree(make.problem(A), [make.RIGHT])]], refined=False)
-    assert "no transcripts: it was not refined yet" in shown(capsys, run, A)
+    out = shown(capsys, run, A)
+    assert "no transcripts: it was not refined yet" in out
+    assert f"text: {len(make.RIGHT)} characters\n{make.RIGHT}" in out
     with pytest.raises(UserError):
         show(run, "ffff", as_json=False)
 
@@ -188,7 +225,7 @@ def test_a_deep_tree_stays_within_the_width(tmp_path: Path, capsys: pytest.Captu
     chain = [make.step(401 + n, 400 + n, "on") for n in range(2000)]
     end = make.step(2401, 2400, make.RIGHT, state=NodeState.FINISHED, score=0.25, origin=Origin.INJECTED)
     run = make.write_run(tmp_path / "run", [[make.searched(make.problem(A), [*nodes, *chain, end])]], refined=False)
-    lines = shown(capsys, run, A).splitlines()
+    lines = shown(capsys, run, A).partition("leaf #")[0].splitlines()
     tree = [line for line in lines if "#" in line]
     assert len(tree) == 2401
     assert max(map(len, tree)) <= 100
@@ -210,7 +247,10 @@ def test_a_revised_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "#2 after #1 open, injected, user's turn, 0 tokens" in out
     part = out[out.index("leaf #3") : out.index("leaf #1")]
     assert "kept, 1 removed as earlier_turn, 1 removed as abandoned_attempt" in part
-    assert f"[-{make.WRONG}-]\n\nuser: [-that is \\x1b[2J wrong-]\n\nassistant: <think>\n[-{make.DETOUR}-]" in part
+    assert (
+        f"[-1: {make.WRONG}-]\n\nuser: [-1: that is \\x1b[2J wrong-]\n\nassistant: <think>\n[-2: {make.DETOUR}-]"
+        in part
+    )
     assert "rejected: wrong_answer" in out[out.index("leaf #1") :]
 
 
@@ -227,16 +267,38 @@ LETTERS = [
 REMOVED = [Removal(1, 2, "x", "b"), Removal(3, 4, "y", "d"), Removal(5, 6, "x", "f"), Removal(7, 9, "x", "hi")]
 
 
+def version(spans: list[Span], removals: list[Removal], withdrawn: list[Removal] | None = None) -> Version:
+    """Of one variant."""
+    nothing = make.problem(A)
+    one = Transcript(
+        *("t", nothing, 1, "pruned", tuple(spans), tuple(removals), (), None),
+        policy=Policy("m", "d", Sampling()),
+        generated_tokens=1,
+        withdrawn=tuple(withdrawn or ()),
+    )
+    return Version((one,), tuple(pieces(spans, one.removals, one.withdrawn)))
+
+
+def plain(spans: list[Span], removals: list[Removal], withdrawn: list[Removal] | None = None) -> str:
+    return marked(version(spans, removals, withdrawn), styled=False, whole=True).plain
+
+
 def test_the_text_before_pruning_is_shown_whole() -> None:
-    assert "".join(text for text, *_ in pieces(LETTERS, REMOVED)) == "abcdefghi"
-    assert marked(LETTERS, REMOVED, styled=False).plain == "a[-b-]c[-d-]{injected: e}[-f-]{tool: g}[-hi-]"
+    assert "".join(piece.text for piece in pieces(LETTERS, REMOVED, ())) == "abcdefghi"
+    assert plain(LETTERS, REMOVED) == "a[-1: b-]c[-2: d-]{injected: e}[-3: f-]{tool: g}[-4: hi-]"
 
 
 def test_nothing_removed_and_everything_removed() -> None:
     spans = [Span("ab", Origin.SAMPLED), Span("c", Origin.SAMPLED)]
-    assert marked(spans, [], styled=False).plain == "abc"
-    assert marked(spans, [Removal(0, 3, "x", "abc")], styled=False).plain == "[-abc-]"
-    assert marked(spans, [Removal(0, 1, "x", "a"), Removal(1, 3, "y", "bc")], styled=False).plain == "[-abc-]"
+    assert plain(spans, []) == "abc"
+    assert plain(spans, [Removal(0, 3, "x", "abc")]) == "[-1: abc-]"
+    assert plain(spans, [Removal(0, 1, "x", "a"), Removal(1, 3, "y", "bc")]) == "[-1: a-][-2: bc-]"
+
+
+def test_what_was_withdrawn_stays_and_is_marked() -> None:
+    withdrawn = [Removal(0, 1, "loop", "a", "rests"), Removal(3, 5, "hedge", "de", "rests")]
+    expected = "{withdrawn 1: loop: a}[-1: b-]c{withdrawn 2: hedge, injected: de}f{tool: g}hi"
+    assert plain(LETTERS, [Removal(1, 2, "x", "b")], withdrawn) == expected
 
 
 TURNS = [
@@ -249,17 +311,17 @@ TURNS = [
 
 def test_turns_are_told_apart() -> None:
     whole = "first\n\nuser: {injected: wrong}\n\nassistant: {injected: wait}second"
-    assert marked(TURNS, [], styled=False).plain == whole
+    assert plain(TURNS, []) == whole
     earlier = Removal(0, 10, "earlier_turn", "firstwrong")
-    cut = "[-first-]\n\nuser: [-wrong-]\n\nassistant: {injected: wait}second"
-    assert marked(TURNS, [earlier], styled=False).plain == cut
+    cut = "[-1: first-]\n\nuser: [-1: wrong-]\n\nassistant: {injected: wait}second"
+    assert plain(TURNS, [earlier]) == cut
 
 
 def test_on_a_terminal_it_is_struck_through() -> None:
     out = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=100, markup=False)
     with out.capture() as captured:
-        out.print(marked(LETTERS, REMOVED, styled=True))
-    assert "\x1b[2;9;31mb\x1b[0m" in captured.get()
+        out.print(marked(version(LETTERS, REMOVED), styled=True, whole=True))
+    assert "\x1b[1m[1]\x1b[0m\x1b[2;9;31mb\x1b[0m" in captured.get()
     assert "[-" not in captured.get()
 
 
@@ -280,6 +342,6 @@ def test_what_is_visible_stays_as_it_is() -> None:
     kept = "äöü 世界\u3000\u00a0🚀👩\u200d💻 עברית\n\ttab"
     assert visible(kept) == kept
     assert (
-        visible("\ud83d\x00\x7f\x85\u2028\u2066\ufeff\U000e0041")
-        == "\\ud83d\\x00\\x7f\\x85\\u2028\\u2066\\ufeff\\U000e0041"
+        visible("\ud83d\x00\x7f\x85\u2028\u2066\ufeff\uffff\U000e0041")
+        == "\\ud83d\\x00\\x7f\\x85\\u2028\\u2066\\ufeff\\uffff\\U000e0041"
     )
