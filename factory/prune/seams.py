@@ -127,17 +127,16 @@ def _groups(ids: Sequence[int], decode: Decode) -> list[tuple[list[int], str]]:
 
 def reading_of(text: str, units: Sequence[Unit], cuts: Sequence[Cut], window: int, encode: Encode) -> Reading:
     """What to read for the cuts of a turn, which are in order and disjoint; `units` spell the turn."""
-    before = _before(units)
-    left = list(_stretch(text, units, 0, cuts[0].start if cuts else len(text), encode).ids)
-    windows: list[Window] = []
-    ends = [cut.start for cut in cuts[1:]] + [len(text)]
-    for cut, end in zip(cuts, ends, strict=True):
-        one = _stretch(text, units, cut.end, end, encode)
+    before, left, windows = _before(units), list[int](), list[Window]()
+    starts, ends = [0, *(cut.end for cut in cuts)], [*(cut.start for cut in cuts), len(text)]
+    for start, end in zip(starts, ends, strict=True):
+        one = _stretch(text, units, start, end, encode)
         texts = [text[unit.start : unit.end] for unit in units[one.first : one.last] for _ in unit.ids][:window]
-        start = units[one.first].start if one.first < len(units) else len(text)
-        windows.append(Window(start, before[one.first], len(left) + one.lead, tuple(texts)))
+        place = units[one.first].start if one.first < len(units) else len(text)
+        windows.append(Window(place, before[one.first], len(left) + one.lead, tuple(texts)))
         left += one.ids
-    return Reading(tuple(i for unit in units for i in unit.ids), tuple(left), _shared(windows))
+    whole = tuple(token for unit in units for token in unit.ids)
+    return Reading(whole, tuple(left), _shared(windows[1:]))  # nothing is cut before the first
 
 
 def _before(units: Sequence[Unit]) -> list[int]:

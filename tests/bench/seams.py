@@ -5,8 +5,7 @@
 Chains are the teacher's own: right attempts, whose lines replay without a fault. Harmless: what the replaying pruner
 cuts, after which the chain replays and answers as before. Planted: cuts that take a needed step, after which it does
 not: the step alone (`step`), a cut of an abandoned attempt that goes on over the step behind it (`too long`), or that
-begins
-with the step before it (`too early`); one of each kind a chain, drawn at random. Evidence is the engine's alone:
+begins with the step before it (`too early`); one of each kind a chain, drawn at random. Evidence is the engine's alone:
 nothing that replays takes part in it.
 
 The threshold is chosen on problems of the split `tune` by a rule that stands in `chosen`, and everything is told of
