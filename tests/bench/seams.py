@@ -253,6 +253,7 @@ async def measured(split: str, options: argparse.Namespace) -> tuple[dict[int, l
         start = time.perf_counter()
         found = {window: await told(here, cases, window) for window in WINDOWS}
         print(f"{len(cases) * len(WINDOWS)} drafts read in {time.perf_counter() - start:.1f} s", flush=True)
+        print(json.dumps({"spread": spread(found[WINDOWS[-1]]), "chosen": chosen(found[WINDOWS[-1]])}), flush=True)
         if split != "report":
             return found, []
         some = [case for kind in (HARMLESS, *KINDS) for case in _first(cases, kind, options.continued)]
