@@ -6,6 +6,7 @@ detour makes all behind a cut of it unlikely, one that it knows without makes no
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from factory.store import Store
 from factory.types import Sampling, Seam, Transcript
 from factory.verifiers.base import verdicts
 from pipelines import build
+from pipelines.imports import import_rollouts
 from pipelines.refine import refine_again
 from pipelines.seams import Seams
 from tests.unit.run_folders import DETOUR, DETOURED, END, RIGHT, WAY, WRONG, problem, tree, write_run
@@ -272,9 +274,7 @@ def test_an_engine_that_tests_seams_is_not_idle() -> None:
     table = recipe(seams={"engine": "critic"})
     table["engines"]["critic"] = {"kind": "scripted"}
     build.check_engines(parse_recipe(table, "recipe"))
-    with pytest.raises(
-        ConfigError, match=r"engines\.critic: no check of \[source\] names it, no \[scorer\], no \[prune"
-    ):
+    with pytest.raises(ConfigError, match=r"engines\.critic: no check, \[scorer\] or \[prune"):
         build.check_engines(parse_recipe(table | {"prune": {}}, "recipe"))
 
 
@@ -284,6 +284,59 @@ def test_a_refused_refinement_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"prune\.seams\.engine"):
         refine_again(url, SEAMS)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+
+
+# --- imports
+
+START = "I combine the five numbers.\n\n"
+LEFT = "Let me try 57 * 7 = 399.\n\nThat is too big.\n\n"
+GOES_ON = "Let me try another approach: 57 + 360 = 417 and 417 - 26 = 391.\n\nThe answer is:\n391"
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> str:
+    """A right chain of somebody else's, with a given-up attempt."""
+    file, out = tmp_path / "rows.jsonl", str(tmp_path / "run")
+    turns = [{"role": "user", "content": "Make 391."}]
+    file.write_text(json.dumps({"prompt": turns, "completion": START + LEFT + GOES_ON, "answer": "391"}))
+    checks = 'checks=[{verifier="exact", params={extract="last_line"}}]'
+    assert import_rollouts("verifiers", [str(file)], out, None, [checks], as_json=True) == 0
+    return out
+
+
+def critic(knows: str) -> list[str]:
+    engine = f"engines.critic={{kind='scripted', args={{script={{'Make 391.'={json.dumps(knows)}}}}}}}"
+    return [engine, "prune.seams={engine='critic'}"]
+
+
+def test_cuts_of_an_import_are_tested_by_an_engine_of_its_own(imported: str) -> None:
+    refine_again(imported, critic(START + GOES_ON))
+    assert pruned(imported).text == START + GOES_ON
+    assert pruned(imported).removals[0].seam.untested is None
+    refine_again(imported, critic(START + LEFT + GOES_ON))
+    assert pruned(imported).text == START + LEFT + GOES_ON
+    assert pruned(imported).withdrawn[0].seam.untested is None
+
+
+def test_an_import_goes_on_whatever_engine_tested_it(imported: str, tmp_path: Path) -> None:
+    refine_again(imported, critic(START))
+    checks = 'checks=[{verifier="exact", params={extract="last_line"}}]'
+    assert import_rollouts("verifiers", [str(tmp_path / "rows.jsonl")], imported, None, [checks], as_json=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["prune.seams={}"], r"prune\.seams\.engine: there is no \[engines\.teacher\]"),
+        (critic("x")[:1], r"engines\.critic: nothing asks it"),
+        ([*critic("x"), "prune.seams.continuations=8"], r"prune\.seams\.continuations: .* set policy\.sampling"),
+        ([*critic("x"), "engines.critic.modell=1"], r"unknown key engines\.critic\.modell"),
+        ([*critic("x"), "prune.seams.widow=1"], r"unknown key prune\.seams\.widow; did you mean window\?"),
+    ],
+)
+def test_an_import_is_refused_what_cannot_work(imported: str, options: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        refine_again(imported, options)
 
 
 # --- killed and made again
