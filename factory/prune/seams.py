@@ -101,7 +101,8 @@ def _spelled(text: str, start: int, ids: Sequence[int], decode: Decode) -> list[
     groups = _groups(ids, decode)
     spelled = "".join(piece for _, piece in groups)
     blank = len(text) - len(spelled)
-    if not text.endswith(spelled) or text[: max(blank, 0)].strip() or blank < 0:
+    # Of what begins a text, the blanks may be lacking.
+    if not text.endswith(spelled) or text[:blank].strip() or (text and not groups):
         raise ValueError(f"token ids spell {spelled[:40]!r}, and not the text {text[:40]!r}")
     found, place = list[Unit](), 0
     for number, (group, piece) in enumerate(groups):

@@ -59,6 +59,12 @@ def test_ids_that_do_not_spell_the_text_are_refused(text: str) -> None:
         units_of(turn((text, (1, 2))), decode, encode)
 
 
+def test_no_ids_spell_no_text() -> None:
+    assert units_of(turn(("", ())), decode, encode) == []
+    with pytest.raises(ValueError, match="token ids spell ''"):
+        units_of(turn((" ", ())), decode, encode)
+
+
 def units(text: str) -> list[Unit]:
     """A token a letter."""
     return units_of(turn((text, None)), letters, encode)
