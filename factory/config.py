@@ -166,6 +166,26 @@ class SamplingConfig(Section):
     """Other parameters of the engine, passed through."""
 
 
+class SeamsConfig(Section):
+    """An engine is asked whether cuts are harmless; those that are not are withdrawn."""
+
+    engine: str = "teacher"
+    """Which of the recipe's engines."""
+    most_drop: float = Field(default=2.0, gt=0)
+    """How much less likely one token behind a cut may be without what was removed, in nats."""
+    window: int = Field(default=32, ge=1)
+    """Tokens behind a cut that are compared."""
+    continuations: int = Field(default=0, ge=0)
+    """Fresh ones from behind a cut, with what was removed and without; none by default. A cut is withdrawn where
+    significantly fewer of those without are right."""
+
+    @model_validator(mode="after")
+    def _something_can_show(self) -> Self:
+        if 0 < self.continuations < 3:
+            raise ValueError(f"continuations = {self.continuations} can show nothing: 0 for none, or 3 and more")
+        return self
+
+
 class PruneConfig(Section):
     """What becomes of right leaves."""
 
@@ -173,6 +193,14 @@ class PruneConfig(Section):
         default=["full", "pruned"], min_length=1
     )
     """What is made of each right leaf; `prune.transcripts` says what is removed in which."""
+    seams: SeamsConfig | None = None
+    """Whether cuts are tested; without it transcripts say that they were not."""
+
+    @model_validator(mode="after")
+    def _there_are_cuts(self) -> Self:
+        if self.seams is not None and set(self.variants) == {"full"}:
+            raise ValueError("seams: of variants = ['full'] nothing is removed, so there is nothing to test")
+        return self
 
 
 class ProblemBudgetConfig(Section):
@@ -297,6 +325,11 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _an_engine_for_seams(self) -> Self:
+        refuse_seams(self.prune, self.engines, self.sampling)
+        return self
+
+    @model_validator(mode="after")
     def _thinking_fits(self) -> Self:
         for one in rungs(self.search):
             if isinstance(one, BudgetForcingConfig):
@@ -323,6 +356,22 @@ class Recipe(Section):
     @property
     def teacher(self) -> EngineConfig:
         return self.engines["teacher"]
+
+
+def refuse_seams(prune: PruneConfig, engines: Mapping[str, EngineConfig], sampling: SamplingConfig | None) -> None:
+    """Raise ValueError for seams that are tested by an engine that is not there, or by continuations that cannot be.
+
+    `sampling`: how they are drawn, as the attempts were; None where nobody knows.
+    """
+    seams = prune.seams
+    if seams is None:
+        return
+    if seams.engine not in engines:
+        raise ValueError(f"prune.seams.engine: there is no [engines.{seams.engine}]")
+    if seams.continuations and sampling is None:
+        raise ValueError("prune.seams.continuations: they are drawn as the samples were: set policy.sampling")
+    if seams.continuations and sampling is not None and sampling.temperature == 0:
+        raise ValueError("prune.seams.continuations: with sampling.temperature = 0 all are the same")
 
 
 FREE_KEYS = ("source.count", "budget", "prune", "run", "sandbox", "human")
@@ -392,14 +441,14 @@ def _toml_value(text: str) -> Any:
 
 def _first_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for index, part in enumerate(first["loc"]) if index not in _tags(first["loc"]))
+    key = ".".join(str(part) for index, part in enumerate(first["loc"]) if index not in tags(first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key}{_nearest(first['loc'])}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
 
 
-def _tags(loc: tuple[int | str, ...]) -> list[int]:
+def tags(loc: tuple[int | str, ...]) -> list[int]:
     """Where pydantic names the branch of a tagged union in an error's place; the recipe has no such keys."""
     places = [{"source": 1, "engines": 2, "search": 1, "scorer": 1}.get(str(loc[0]))] if loc else []
     if "rungs" in loc:
@@ -442,6 +491,7 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("scorer", "reward"): RewardScorer,
     ("scorer", "chain"): ChainScorer,
     ("prune",): PruneConfig,
+    ("prune", "seams"): SeamsConfig,
     ("budget",): BudgetConfig,
     ("budget", "problem"): ProblemBudgetConfig,
     ("human",): HumanConfig,
@@ -455,8 +505,8 @@ def _model_at(loc: tuple[int | str, ...]) -> type[Section]:
         return Recipe
     if loc[0] == "source" and "checks" in loc[2:]:
         return CheckConfig
-    tags = _tags(loc)
-    return _BY_PLACE[(str(loc[0]), str(loc[tags[-1]])) if tags else tuple(map(str, loc))]
+    found = tags(loc)
+    return _BY_PLACE[(str(loc[0]), str(loc[found[-1]])) if found else tuple(map(str, loc))]
 
 
 def resolved(recipe: Recipe, model_digests: Mapping[str, str]) -> dict[str, Any]:
@@ -468,6 +518,8 @@ def resolved(recipe: Recipe, model_digests: Mapping[str, str]) -> dict[str, Any]
 def identity(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The flat part of a resolved config that makes the run what it is: dotted keys to values."""
     free = set(FREE_KEYS)
+    if stored["recipe"]["source"].get("kind") == "import":  # its engines made nothing that it holds
+        free.add("engines")
     for name, engine in stored["recipe"].get("engines", {}).items():
         if engine["kind"] != "scripted":
             free |= {f"engines.{name}.{key}" for key in FREE_ENGINE_KEYS}

@@ -36,6 +36,7 @@ from factory.types import (
     Removal,
     Sampling,
     Scoring,
+    Seam,
     Span,
     StopReason,
     Transcript,
@@ -46,7 +47,7 @@ from factory.types import (
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a schema changes; the golden files in the tests hold the present one."""
 VALIDATION_ONE_IN = 50
 """One problem in so many is in the validation split."""
@@ -67,7 +68,28 @@ _TEXT, _COUNT, _SMALL, _SECONDS, _BOOL = pa.string(), pa.int64(), pa.int32(), pa
 
 _MESSAGE = pa.struct([("role", _TEXT), ("content", _TEXT)])
 _SPAN = pa.struct([("text", _TEXT), ("origin", _TEXT), ("role", _TEXT)])
-_REMOVAL = pa.struct([("start", _COUNT), ("end", _COUNT), ("reason", _TEXT), ("text", _TEXT), ("evidence", _TEXT)])
+_SEAM = pa.struct(
+    [
+        ("untested", _TEXT),
+        ("tokens", _SMALL),
+        ("drop", pa.float64()),
+        ("largest", pa.float64()),
+        ("continuations", _SMALL),
+        ("right_with", _SMALL),
+        ("right_without", _SMALL),
+        ("detectable", pa.float64()),
+    ]
+)
+_REMOVAL = pa.struct(
+    [
+        ("start", _COUNT),
+        ("end", _COUNT),
+        ("reason", _TEXT),
+        ("text", _TEXT),
+        ("evidence", _TEXT),
+        ("seam", _SEAM),
+    ]
+)
 _VERDICT = pa.struct(
     [
         ("verifier", _TEXT),
@@ -182,7 +204,8 @@ _TRANSCRIPT_COLUMNS = (
     _column(
         "removed",
         pa.list_(_REMOVAL),
-        "What pruning cut: character offsets into the full text, rule, text, and what in the text says so.",
+        "What pruning cut: character offsets into the full text, rule, text, what in the text says so, and how much"
+        " less likely an engine finds what follows (or why it was not tested).",
     ),
     _column("withdrawn", pa.list_(_REMOVAL), "The same of what was found and not cut, with what seems to rest on it."),
     _column("verdicts", pa.list_(_VERDICT), "What the verifiers say of this very text, after pruning."),
@@ -269,8 +292,8 @@ def transcript_row(transcript: Transcript) -> Row:
         "prompt": [_flat(message) for message in transcript.problem.messages],
         "completion": _turns(transcript.spans),
         "spans": [_flat(span) for span in transcript.spans],
-        "removed": [_flat(removal) for removal in transcript.removals],
-        "withdrawn": [_flat(removal) for removal in transcript.withdrawn],
+        "removed": [_removal_row(removal) for removal in transcript.removals],
+        "withdrawn": [_removal_row(removal) for removal in transcript.withdrawn],
         "verdicts": [_flat(verdict) for verdict in transcript.verdicts],
         **_policy_columns(transcript.policy),
         "generated_tokens": transcript.generated_tokens,
@@ -298,18 +321,26 @@ def row_transcript(row: Mapping[str, Any]) -> Transcript:
         leaf=row["leaf"],
         variant=row["variant"],
         spans=tuple(Span(span["text"], Origin(span["origin"]), span["role"]) for span in row["spans"]),
-        removals=tuple(Removal(**removal) for removal in row["removed"]),
+        removals=tuple(_removal(removal) for removal in row["removed"]),
         verdicts=_verdicts(row["verdicts"]),
         rejection=row.get("rejection"),
         policy=_policy(row),
         generated_tokens=row["generated_tokens"],
-        withdrawn=tuple(Removal(**removal) for removal in row["withdrawn"]),
+        withdrawn=tuple(_removal(removal) for removal in row["withdrawn"]),
     )
 
 
 def _flat(value: DataclassInstance) -> Row:
     """Fields of a dataclass, one level deep: `asdict` would copy every token id by itself."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _removal_row(removal: Removal) -> Row:
+    return {**_flat(removal), "seam": _flat(removal.seam)}
+
+
+def _removal(row: Mapping[str, Any]) -> Removal:
+    return Removal(**{**row, "seam": Seam(**row["seam"])})
 
 
 def _node_row(node: Node) -> Row:

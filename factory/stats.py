@@ -103,6 +103,53 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(share, low, high, level)
 
 
+def fisher(right: int, fewer: int, n: int) -> float:
+    """Chance that of two groups of `n` the second has `fewer` successes or less, where both had `right + fewer` and
+    nothing but chance tells them apart: the one-sided p-value of a loss.
+
+    Source: Fisher 1935, "The logic of inductive inference", JRSS 98. Raises ValueError unless both lie in [0, n].
+    """
+    if not (0 <= right <= n and 0 <= fewer <= n):
+        raise ValueError(f"{right} and {fewer} successes of {n} trials each")
+    both = right + fewer
+    below = sum(math.comb(n, k) * math.comb(n, both - k) for k in range(max(0, both - n), fewer + 1))
+    return below / math.comb(2 * n, both)
+
+
+def detectable_loss(share: float, n: int, *, level: float = 0.05, power: float = 0.8) -> float | None:
+    """The least loss of a share that `fisher` finds at `level` with chance `power`, of two groups of `n`; in [0, 1].
+
+    None where not even the loss of all of it is found. Exact: the chances of all pairs of outcomes that the test calls
+    a loss, summed. Source: Bennett and Hsu 1960, "On the power function of the exact test for the 2 x 2 contingency
+    table", Biometrika 47. Found to a thousandth.
+    """
+    least = [_most_fewer(right, n, level) for right in range(n + 1)]
+    before = _binomial(n, share)
+
+    def found(loss: float) -> float:
+        after = list(itertools.accumulate(_binomial(n, share - loss)))
+        return sum(chance * after[most] for chance, most in zip(before, least, strict=True) if most >= 0)
+
+    low, high = 0.0, share
+    if found(high) < power:
+        return None
+    while high - low > 0.0005:
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
+    return round(high, 3)
+
+
+def _most_fewer(right: int, n: int, level: float) -> int:
+    """The most successes of the second group that are significantly fewer; -1 where not even none is."""
+    return max((fewer for fewer in range(right) if fisher(right, fewer, n) <= level), default=-1)
+
+
+def _binomial(n: int, share: float) -> list[float]:
+    """Chance of each number of successes."""
+    share = min(1.0, max(0.0, share))
+    return [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
+
+
 def bootstrap(
     values: Sequence[float],
     statistic: Callable[[Sequence[float]], float] = fmean,

@@ -379,6 +379,32 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Seam:
+    """What an engine says of the text behind a removal: how much less likely it is without what was removed."""
+
+    untested: str | None = "no engine was asked"
+    """Why nothing was tested, in one line; None where it was."""
+    tokens: int = 0
+    """Tokens behind the removal that were weighed."""
+    drop: float | None = None
+    """Mean over them of log p with what was removed less log p without, in nats."""
+    largest: float | None = None
+    """The same of the token that lost most: what a removal is judged by."""
+    continuations: int = 0
+    """Fresh ones, from each of both prefixes; 0 where none were asked for."""
+    right_with: int | None = None
+    """Of them, how many verify behind the prefix from which nothing was removed."""
+    right_without: int | None = None
+    """The same behind what is left."""
+    detectable: float | None = None
+    """The least loss of the share that verifies which so many would have shown, four times out of five; None where
+    even a loss of all would not have been shown, or there were none."""
+
+
+NOT_ASKED = Seam()
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """A span that pruning took out of a trajectory."""
 
@@ -390,6 +416,8 @@ class Removal:
     text: str
     evidence: str = ""
     """What in the text says so, in a line; of a withdrawn one, what rests on it. Empty where the reason says all."""
+    seam: Seam = NOT_ASKED
+    """What an engine says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +440,7 @@ class Transcript:
     generated_tokens: int
     """Tokens of the unpruned path."""
     withdrawn: tuple[Removal, ...] = ()
-    """Spans that were found and not removed, since what stays seems to rest on them."""
+    """Spans that were found and not removed, since what stays seems to rest on them, or an engine says so."""
 
     @property
     def text(self) -> str:
@@ -428,6 +456,11 @@ def last_turn(spans: Sequence[Span]) -> tuple[Span, ...]:
     """What the assistant says after the last turn of anybody else: all of it where there is none."""
     others = [place for place, span in enumerate(spans) if span.role != "assistant"]
     return tuple(spans[others[-1] + 1 :] if others else spans)
+
+
+def last_turn_of(path: Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes of a path whose texts are its `last_turn`."""
+    return tuple(path[len(path) - len(last_turn(spans_of(path))) :])
 
 
 def attempt_of(path: Sequence[Node]) -> Attempt:

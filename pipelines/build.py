@@ -39,6 +39,8 @@ from factory.judging import Judging
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
 from factory.prune.freetext import FreeTextPruner
+from factory.prune.seams import VERSION as SEAMS_VERSION
+from factory.prune.transcripts import Draft, Judge
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
 from factory.rollout import Load, Tools
 from factory.scorers.base import Scorer
@@ -63,6 +65,7 @@ from factory.verifiers.table import builtin
 from pipelines import fit
 from pipelines.import_config import Import
 from pipelines.scorers import Asked, scorer
+from pipelines.seams import Seams, is_open
 from pipelines.searches import maker
 from sandboxes.base import Language
 from sandboxes.pool import MODULES, Options
@@ -163,8 +166,8 @@ _jails: list[Jail] = []
 """All that were made in this process."""
 
 
-_desks: list[Desk] = []
-"""The same of engines that verifiers ask."""
+_desks: dict[str, Desk] = {}
+"""The same of engines that are asked outside of workers, by what they are made of: whoever asks one shares it."""
 
 
 def close_jails() -> None:
@@ -174,9 +177,9 @@ def close_jails() -> None:
 
 
 def close_desks() -> None:
-    """End every engine that a verifier asked; a thread that still waits for one is told so."""
+    """End every engine that was asked; a thread that still waits for one is told so."""
     while _desks:
-        _desks.pop().close()
+        _desks.popitem()[1].close()
 
 
 def reviews(config: HumanConfig) -> Reviews:
@@ -217,6 +220,7 @@ def check_engines(recipe: Recipe) -> None:
             check_model(config.model, config.args.get("tokenizer"))
         elif isinstance(config, ScriptedEngineConfig):
             engine(config)
+    check_seams(recipe)
 
 
 def check_search(recipe: Recipe) -> None:
@@ -257,8 +261,9 @@ def refuse_idle(recipe: Recipe) -> None:
     """
     own, checks = _rows_bring_checks(recipe), _recipe_checks(recipe)
     named = _engines_named(checks) | {"teacher", engine_asked(recipe.scorer)} | ({"judge"} if own else set())
+    named |= {recipe.prune.seams.engine} if recipe.prune.seams else set()
     for name in sorted(recipe.engines.keys() - named):
-        raise ConfigError(f"engines.{name}: no check of [source] names it, and no [scorer]: {_IDLE[own]}")
+        raise ConfigError(f"engines.{name}: no check, [scorer] or [prune.seams] names it: {_IDLE[own]}")
     if recipe.human.reviews and not own and all(one.verifier != HumanVerifier.name for one in checks):
         raise ConfigError("human.reviews: no check of [source] is `human`, so reviews do nothing")
 
@@ -338,19 +343,68 @@ def renderer(config: EngineConfig, prompt: PromptConfig) -> Renderer:
 
 def desks(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, Model]:
     """Every engine of a recipe as verifiers ask it; none is started before that."""
-    return {name: Model(told, _desk(recipe, name).ask) for name, told in model_names(recipe, digests).items()}
+    return {
+        name: Model(told, _desk(name, recipe.engines[name], recipe.prompt).ask)
+        for name, told in model_names(recipe, digests).items()
+    }
 
 
-def _desk(recipe: Recipe, name: str) -> Desk:
-    desk = Desk(name, lambda: (engine(recipe.engines[name]), _render_question(recipe, name)))
-    _desks.append(desk)
-    return desk
+def _desk(name: str, config: EngineConfig, prompt: PromptConfig) -> Desk:
+    key = digest([name, config.model_dump(mode="json"), prompt.model_dump(mode="json")])
+    if key not in _desks:
+        _desks[key] = Desk(name, lambda: (engine(config), _render_question(name, config, prompt)))
+    return _desks[key]
 
 
-def _render_question(recipe: Recipe, name: str) -> Render:
+def _render_question(name: str, config: EngineConfig, prompt: PromptConfig) -> Render:
     """As a judge is asked: never with the teacher's system text, and with its template's arguments only if it is it."""
-    template = recipe.prompt.template if name == "teacher" else {}
-    return renderer(recipe.engines[name], PromptConfig(template=template)).render
+    template = prompt.template if name == "teacher" else {}
+    return renderer(config, PromptConfig(template=template)).render
+
+
+def seams(recipe: Recipe | Import, judge: Judge) -> Callable[[Sequence[Draft]], list[Draft]] | None:
+    """What tests the cuts of drafts; its engine is started when there is the first cut. None where nothing shall.
+
+    Raises ConfigError for an engine that cannot.
+    """
+    config = recipe.prune.seams
+    if config is None:
+        return None
+    check_seams(recipe)
+    own = config.engine == "teacher" and isinstance(recipe, Recipe)
+    prompt = recipe.prompt if isinstance(recipe, Recipe) else PromptConfig()
+    asked = recipe.engines[config.engine]
+    reads = renderer(asked, prompt if own else PromptConfig())
+    made = Seams(config, reads, _sampling(recipe), judge, own=own)
+    desk = _desk(config.engine, asked, prompt)
+
+    def tested(drafts: Sequence[Draft]) -> list[Draft]:
+        if not any(map(is_open, drafts)):
+            return list(drafts)
+        return desk.run(lambda engine: made.tested(engine, drafts))
+
+    return tested
+
+
+def check_seams(recipe: Recipe | Import) -> None:
+    """Raise ConfigError where [prune.seams] names an engine that cannot do it, as far as it is known unstarted."""
+    config = recipe.prune.seams
+    if config is not None:
+        fit.check_seams(config.engine, engine(recipe.engines[config.engine]).capabilities)
+
+
+def seams_version(recipe: Recipe | Import) -> str | None:
+    """What tests seams: the rule's version and, in an import, the model, which is no part of what an import is."""
+    config = recipe.prune.seams
+    if config is None or isinstance(recipe, Recipe):
+        return None if config is None else SEAMS_VERSION
+    return f"{SEAMS_VERSION} {model_digest(recipe.engines[config.engine])}"
+
+
+def _sampling(recipe: Recipe | Import) -> Sampling:
+    """How continuations are drawn: as the attempts were."""
+    config = recipe.sampling if isinstance(recipe, Recipe) else recipe.source.policy.sampling
+    return Sampling(**config.model_dump()) if config is not None else Sampling()
 
 
 def model_names(recipe: Recipe, digests: Mapping[str, str]) -> dict[str, str]:
@@ -400,7 +454,10 @@ def worker_tools(table: Mapping[str, Any], policy: Policy, names: Mapping[str, s
         prompts.load()  # now: the first problem does not wait for it, and a template that is none is told at once
     fit.check_texts(recipe, prompts)
     loop = asyncio.get_running_loop()
-    models = {name: Model(names[name], at(loop, one, _render_question(recipe, name))) for name, one in engines.items()}
+    models = {
+        name: Model(names[name], at(loop, engines[name], _render_question(name, config, recipe.prompt)))
+        for name, config in recipe.engines.items()
+    }
     judge = functools.partial(verdicts, verifiers(recipe.sandbox, models))
     threads = _judge_threads(recipe)
     tools = Tools(

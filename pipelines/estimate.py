@@ -176,8 +176,8 @@ def _kept(run: Run) -> dict[str, Counter[str]]:
     kept = {variant: Counter[str]() for variant in run.config["recipe"]["prune"]["variants"]}
     for sidecar in iter_sidecars(run.store, f"transcripts/{run.refinement}"):
         for entry in sidecar.entries:
-            for variant, number in entry.counters.items():
-                kept[variant][entry.problem_id] += number
+            for variant in kept.keys() & entry.counters.keys():
+                kept[variant][entry.problem_id] += entry.counters[variant]
     return kept
 
 

@@ -1,6 +1,6 @@
 """Whether a recipe's search fits its engine: what cannot work is refused by its key before an engine starts.
 
-`check_capabilities` needs what the engine declares, `check_scorer` the same of the scorer's. `check_texts`,
+`check_capabilities` needs what the engine declares, `check_scorer` and `check_seams` the same of others. `check_texts`,
 `check_scorer_texts` and `check_prompt` need the tokenizer: a stop string that it cannot spell never comes, and a rule's
 text that it cannot spell would reach the model as something else. All raise ConfigError. Who calls them, and where:
 `pipelines.build`.
@@ -92,6 +92,15 @@ def check_scorer(recipe: Recipe, asked: Capabilities) -> None:
             "protocol = 'pooling'"
         )
     _check_room(recipe, asked.max_context, 1, f"scorer.engine {name!r}: ")
+
+
+def check_seams(name: str, asked: Capabilities) -> None:
+    """Raise for an engine that shall test seams, and cannot."""
+    if not asked.weighs:
+        raise ConfigError(
+            f"prune.seams.engine: {name!r} does not tell how probable a text is: use protocol = 'completions' of vLLM's"
+            " server, or an engine in process that generates"
+        )
 
 
 def check_prompt(recipe: Recipe, capabilities: Capabilities, prompt: Prompt) -> None:

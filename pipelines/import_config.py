@@ -2,28 +2,35 @@
 
 A spec says where rows have their parts (`[fields]`), which checks they get (`[[checks]]`), who wrote what the rows do
 not name (`[policy]`), how the text of a prompt is framed (`template`), and which file is put beside them (`[join]`).
-`[prune]`, `[sandbox]` and `[human]` are those of a recipe, and may differ later. Format, files and their digests,
-fields, checks, policy, template and join make the import what it is.
+`[prune]`, `[sandbox]` and `[human]` are those of a recipe, and may differ later, as may `[engines.NAME]`, which test
+cuts. Format, files and their digests, fields, checks, policy, template and join make the import what it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from factory.config import (
+    EngineConfig,
     HumanConfig,
+    OpenAIEngineConfig,
     PruneConfig,
     Recipe,
     SamplingConfig,
     SandboxConfig,
+    ScriptedEngineConfig,
+    SeamsConfig,
+    VllmEngineConfig,
     nearest,
     overridden,
     parse_recipe,
     read_table,
+    refuse_seams,
+    tags,
 )
 from factory.errors import ConfigError
 from factory.section import Section
@@ -80,6 +87,16 @@ class Import(Section):
     prune: PruneConfig = PruneConfig()
     sandbox: SandboxConfig = SandboxConfig()
     human: HumanConfig = HumanConfig()
+    engines: dict[str, EngineConfig] = Field(default={})
+    """What tests cuts, where `prune.seams` has them tested; no part of what the import is."""
+
+    @model_validator(mode="after")
+    def _engines_are_asked(self) -> Self:
+        seams = self.prune.seams
+        refuse_seams(self.prune, self.engines, self.source.policy.sampling)
+        if idle := sorted(self.engines.keys() - ({seams.engine} if seams else set())):
+            raise ValueError(f"engines.{idle[0]}: nothing asks it: name it in prune.seams.engine, or leave it out")
+        return self
 
 
 class ImportSpec(Section):
@@ -95,6 +112,7 @@ class ImportSpec(Section):
     prune: PruneConfig = PruneConfig()
     sandbox: SandboxConfig = SandboxConfig()
     human: HumanConfig = HumanConfig()
+    engines: dict[str, EngineConfig] = Field(default={})
 
     def resolved(
         self, kind: Format, files: Sequence[str], digests: Sequence[str], join_digests: Sequence[str]
@@ -112,7 +130,10 @@ class ImportSpec(Section):
             join=self.join,
             join_digests=list(join_digests),
         )
-        return Import(source=source, prune=self.prune, sandbox=self.sandbox, human=self.human)
+        try:
+            return Import(source=source, prune=self.prune, sandbox=self.sandbox, human=self.human, engines=self.engines)
+        except ValidationError as error:
+            raise ConfigError(_first_line(error)) from None
 
 
 def load_spec(path: Path | None, overrides: Sequence[str]) -> ImportSpec:
@@ -135,16 +156,22 @@ _CLOSED: Mapping[str, type[Section] | type[Fields] | type[NodeFields] | type[Row
     "sandbox": SandboxConfig,
     "human": HumanConfig,
     "sampling": SamplingConfig,
+    "seams": SeamsConfig,
+    "vllm": VllmEngineConfig,
+    "openai": OpenAIEngineConfig,
+    "scripted": ScriptedEngineConfig,
 }
 
 
 def _first_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    key = ".".join(map(str, first["loc"]))
+    hidden = tags(first["loc"])
+    key = ".".join(str(part) for place, part in enumerate(first["loc"]) if place not in hidden)
     if first["type"] == "extra_forbidden":
         tables = [str(part) for part in first["loc"][:-1] if isinstance(part, str)]
         return f"unknown key {key}{nearest(str(first['loc'][-1]), _CLOSED[tables[-1] if tables else ''])}"
-    return " ".join(f"{key}: {first['msg'].removeprefix('Value error, ')}".split())
+    message = first["msg"].removeprefix("Value error, ")
+    return " ".join((f"{key}: {message}" if key else message).split())
 
 
 def settings(table: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe | Import:

@@ -1,7 +1,8 @@
 """Committed rollouts become transcripts: each shard of rollouts gives one shard of kept and one of rejected ones.
 
-Needs no search; an engine is started where a check asks it about a text that it has not judged yet. A refinement is
-named by the digest of its settings and of the verifiers' versions, reviews included; shards it has made already are not
+Needs no search; an engine is started where a check asks it about a text that it has not judged yet, and where
+`[prune.seams]` has it asked about cuts. A refinement is named by the digest of its settings and of the verifiers'
+versions, reviews included; shards it has made already are not
 made again, so it is resumable by shard, and another refinement of the same rollouts stands beside it. Rewriting the
 dataset card is the switch from one to the other.
 """
@@ -9,8 +10,8 @@ dataset card is the switch from one to the other.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from factory.card import read_card, write_card
@@ -18,7 +19,7 @@ from factory.config import PruneConfig, Recipe, identity_digest
 from factory.errors import ConfigError
 from factory.ids import digest
 from factory.lease import Lease
-from factory.prune.transcripts import relabel, transcripts
+from factory.prune.transcripts import Draft, distinct, drafts, relabel
 from factory.rows import SCHEMA_VERSION, row_tree, schema_of, transcript_row
 from factory.shards import Entry, ShardWriter, Sidecar, commit, iter_shard, iter_sidecars
 from factory.store import Store
@@ -27,29 +28,34 @@ from factory.verifiers.base import Verifiers, renewed, verdicts
 from pipelines import build
 from pipelines.folder import owned, store_config, stored_config
 from pipelines.import_config import Import, settings
-from pipelines.summary import summarize
+from pipelines.summary import cut_counts, summarize
 from pipelines.verify import ordered
 
 TABLES = ("rejected", "transcripts")
 WRITER = "refine"
 FREE = ("prune", "sandbox", "human")
-"""What a refinement may have its own of; where programs are run decides nothing."""
+"""What a refinement may have its own of; where programs are run decides nothing. That of an import has engines, too."""
 
 
-def refinement_digest(prune: PruneConfig, table: Verifiers) -> str:
-    """Names a refinement: 12 hexadecimal digits of its settings, and the versions of verifiers, pruners and schema."""
+def refinement_digest(prune: PruneConfig, table: Verifiers, seams: str | None = None) -> str:
+    """Names a refinement: 12 hexadecimal digits of its settings, and the versions of verifiers, pruners and schema.
+
+    `seams`: what tests its cuts; None where nothing does.
+    """
     settings = {
         "prune": prune.model_dump(mode="json"),
         "verifiers": build.verifier_versions(table),
         "pruners": {pruner.name: pruner.version for pruner in build.pruners()},
         "schema": SCHEMA_VERSION,
+        "seams": seams,
     }
     return digest(settings)[:12]
 
 
 def is_refined(store: Store, recipe: Recipe | Import, config: dict[str, Any]) -> bool:
     """Whether every committed rollout is in this refinement, and the card names it."""
-    name = refinement_digest(recipe.prune, build.recipe_verifiers(recipe, config["model_digests"]))
+    table = build.recipe_verifiers(recipe, config["model_digests"])
+    name = refinement_digest(recipe.prune, table, build.seams_version(recipe))
     card = read_card(store)
     return not _missing(store, name) and card is not None and card.refinement == name
 
@@ -57,11 +63,12 @@ def is_refined(store: Store, recipe: Recipe | Import, config: dict[str, Any]) ->
 def refine(store: Store, lease: Lease, recipe: Recipe | Import, config: dict[str, Any]) -> str:
     """Bring the refinement up to the committed rollouts, and switch the card to it. Returns its digest."""
     verifiers = build.recipe_verifiers(recipe, config["model_digests"])
-    name = refinement_digest(recipe.prune, verifiers)
+    seams = build.seams(recipe, functools.partial(verdicts, verifiers))
+    name = refinement_digest(recipe.prune, verifiers, build.seams_version(recipe))
     tables = {table: _Table(store, lease, f"{table}/{name}", identity_digest(config)) for table in TABLES}
-    work = functools.partial(_transcripts, prune=recipe.prune, verifiers=verifiers)
+    work = functools.partial(_drafts, prune=recipe.prune, verifiers=verifiers)
     for sidecar in _missing(store, name):
-        made = [transcript for found in ordered(work, _trees(store, sidecar)) for transcript in found]
+        made = list(_transcripts(list(ordered(work, _trees(store, sidecar))), seams))
         # Transcripts last: a shard is done when they are there.
         tables["rejected"].write([one for one in made if one.rejection is not None], sidecar.name)
         tables["transcripts"].write([one for one in made if one.rejection is None], sidecar.name)
@@ -80,12 +87,14 @@ def refine_again(url: str, overrides: Sequence[str]) -> dict[str, Any]:
     recipe = settings(config["recipe"], overrides)
     new = {**config, "recipe": recipe.model_dump(mode="json")}
     changed = sorted(key for key in config["recipe"] if config["recipe"][key] != new["recipe"][key])
-    if fixed := [key for key in changed if key not in FREE]:
+    free = (*FREE, "engines") if isinstance(recipe, Import) else FREE
+    if fixed := [key for key in changed if key not in free]:
         raise ConfigError(
             f"--set of {fixed[0]}: refine reads rollouts as they are, only [prune] may differ, [human] and [sandbox]"
         )
     if isinstance(recipe, Recipe):
         build.refuse_idle(recipe)
+    build.check_seams(recipe)
     build.reviews(recipe.human)  # before anything is written
     with owned(store) as lease:
         store_config(store, new)
@@ -114,8 +123,9 @@ class _Table:
 
 
 def _entry(transcript: Transcript) -> Entry:
-    """Counts by reason for a rejected transcript, by variant for a kept one."""
-    return Entry(transcript.problem.id, "solved", None, {transcript.rejection or transcript.variant: 1})
+    """Counts by reason for a rejected transcript, by variant for a kept one; of both, what became of tested cuts."""
+    counters = {transcript.rejection or transcript.variant: 1, **cut_counts(transcript)}
+    return Entry(transcript.problem.id, "solved", None, counters)
 
 
 def _missing(store: Store, name: str) -> list[Sidecar]:
@@ -127,10 +137,19 @@ def _trees(store: Store, sidecar: Sidecar) -> Iterator[Tree]:
     return (row_tree(row) for row in iter_shard(store, sidecar))
 
 
-def _transcripts(tree: Tree, prune: PruneConfig, verifiers: Verifiers) -> list[Transcript]:
+def _drafts(tree: Tree, prune: PruneConfig, verifiers: Verifiers) -> list[Draft]:
     if tree.error is not None:  # nothing is made of it, so nobody is asked about it
         return []
     current = relabel(tree, functools.partial(renewed, verifiers))
     judge = functools.partial(verdicts, verifiers)
-    made = transcripts(current, variants=prune.variants, pruners=build.pruners(), judge=judge)
-    return [replace(one, policy=current.policy_of(one.leaf)) for one in made]
+    return list(drafts(current, variants=prune.variants, pruners=build.pruners(), judge=judge))
+
+
+def _transcripts(
+    trees: Sequence[Sequence[Draft]], seams: Callable[[Sequence[Draft]], list[Draft]] | None
+) -> Iterator[Transcript]:
+    """Of the drafts of each tree, once the cuts of all of them were tested."""
+    every = [draft for made in trees for draft in made]
+    tested = iter(every if seams is None else seams(every))
+    for made in trees:
+        yield from distinct(itertools.islice(tested, len(made)))

@@ -151,6 +151,8 @@ def _figure_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"tokens     {figures['tokens']:,} generated" + (f": {each:,.0f} per solved problem" if each else "")
     yield f"kept       {counted(figures['kept'])}"
     yield f"rejected   {counted(figures['rejected'])}"
+    if figures["cuts"]:
+        yield f"cuts       {counted(figures['cuts'])}"
 
 
 def _folders(refinement: str | None) -> list[str]:

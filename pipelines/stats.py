@@ -31,6 +31,7 @@ from factory.store import Store
 from factory.types import Aspect, NodeState, Outcome, worst
 from pipelines.check_times import Checks, add_verdict
 from pipelines.report import console, counted, one_line, print_json, print_pairs
+from pipelines.summary import made as made_of
 
 STOPPED_AT_ONE = "stopped at 1"
 GUIDED = "guided"
@@ -140,6 +141,8 @@ class Figures:
     """Generated for errors that were retried since."""
     kept: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    cuts: dict[str, int] = field(default_factory=dict)
+    """What an engine said of cuts, where one was asked."""
     by_difficulty: dict[str, Yield] = field(default_factory=lambda: {bucket: Yield() for bucket in BUCKETS})
     by_strategy: dict[str, Yield] = field(default_factory=dict)
 
@@ -173,7 +176,8 @@ def read(run: Run) -> Figures:
         for transcripts in made.get(sidecar.name, ()):
             _add_transcripts(figures, iter_shard(store, transcripts, _TRANSCRIPT_COLUMNS), buckets)
     figures.open_trees = len(unclosed)
-    figures.rejected = _rejected(store, run.refinement)
+    refined = made_of(store, run.refinement)
+    figures.rejected, figures.cuts = Counter(refined["rejected"]), refined["cuts"]
     return figures
 
 
@@ -201,15 +205,6 @@ def _made(store: Store, refinement: str | None) -> dict[str, list[Sidecar]]:
         for sidecar in iter_sidecars(store, f"transcripts/{refinement}"):
             made.setdefault(str(sidecar.source), []).append(replace(sidecar, entries=()))
     return made
-
-
-def _rejected(store: Store, refinement: str | None) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    if refinement is not None:
-        for sidecar in iter_sidecars(store, f"rejected/{refinement}"):
-            for entry in sidecar.entries:
-                counts.update(entry.counters)
-    return counts
 
 
 def _add_entries(figures: Figures, sidecar: Sidecar, current: Mapping[str, Entry]) -> None:
@@ -357,6 +352,7 @@ def _funnel(figures: Figures) -> dict[str, Any]:
         "chains": dict(figures.chains),
         "kept": dict(figures.kept),
         "rejected": dict(figures.rejected),
+        "cuts": figures.cuts,
     }
 
 
@@ -410,6 +406,8 @@ def _funnel_rows(figures: Figures) -> Iterator[tuple[str, str]]:
         yield "reasoning", counted(figures.chains)
     yield "kept", counted(figures.kept)
     yield "rejected", counted(figures.rejected)
+    if figures.cuts:
+        yield "cuts", counted(figures.cuts)
 
 
 def _cost_rows(figures: Figures) -> Iterator[tuple[str, str]]:

@@ -5,8 +5,9 @@ What every engine promises, and `tests/contract/test_engines.py` attacks:
 - `generate` may be awaited any number of times at once; answers come in any order, each to its own caller.
 - A continuation is asked for by token ids: the prompt's ids and those of the nodes on the path. An engine that cannot
   take ids declares `token_prompts = False` and is given messages and the text so far.
-- `weigh` asks about the next token instead of generating. Whatever an engine's sampling, it tells the model's own
-  log-probabilities; what runs beside it is not changed. An engine that cannot do it declares `weighs = False`.
+- `weigh` asks about the next token instead of generating, `read` about tokens that stand in the prompt. Whatever an
+  engine's sampling, they tell the model's own log-probabilities; what runs beside them is not changed. An engine that
+  cannot do it declares `weighs = False`.
 - A reward model is an engine that declares `rewards = True`: it reads a prompt to its end and says what it thinks of
   it, by `reward`, and neither generates nor weighs. All others raise `ConfigError` there.
 - Cancelling an awaiting task aborts its request in the engine and frees its place there.
@@ -33,7 +34,7 @@ class Capabilities:
     logprobs: bool
     """Tells the log-probability of each sampled token."""
     weighs: bool
-    """Tells how probable each of some named tokens is as the next one."""
+    """Tells how probable each of some named tokens is as the next one, and each token of a prompt in its place."""
     rewards: bool
     """Is a reward model."""
     prefix_caching: bool
@@ -107,6 +108,13 @@ class Engine(Protocol):
         """How probable each of `choices`, one or more token ids, is behind `prompt`; `key` is a `Request`'s.
 
         Raises `EngineError`, `EngineDead`, or `ConfigError` where the engine cannot do it at all.
+        """
+        ...
+
+    async def read(self, prompt: Prompt, places: Sequence[int], key: str = "") -> Weighed:
+        """How probable the tokens at `places` of `prompt` are behind what stands before them, by one prefill.
+
+        `places`: indices from 1 on, ascending, one or more. `key` is a `Request`'s. Raises as `weigh` does.
         """
         ...
 

@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, TypeVar
 
 from factory.engines.base import Engine, EngineStats, Prompt, Request
 from factory.errors import ConfigError, EngineDead, EngineRefused
@@ -20,6 +20,7 @@ from factory.types import Generation, Message, Sampling
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Render = Callable[[Sequence[Message]], Prompt]
 Ask = Callable[[tuple[Message, ...], Sampling, str], Generation]
 """Puts messages to a model and waits for its reply; the text names the request. Raises EngineError or EngineDead."""
@@ -34,7 +35,7 @@ def at(loop: asyncio.AbstractEventLoop, engine: Engine, render: Render) -> Ask:
     return ask
 
 
-def _wait(loop: asyncio.AbstractEventLoop, answer: Coroutine[Any, Any, Generation]) -> Generation:
+def _wait(loop: asyncio.AbstractEventLoop, answer: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run_coroutine_threadsafe(answer, loop).result()
     except CancelledError:
@@ -60,6 +61,13 @@ class Desk:
         """Raises EngineRefused where the engine does not start by the user's mistake, EngineDead where it is closed."""
         return _wait(self._running(), self._answer(messages, sampling, key))
 
+    def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        """Have `work` done with the engine, on its loop, and wait for it: for who has many requests at once.
+
+        Raises as `ask` does, and what `work` raises.
+        """
+        return _wait(self._running(), self._worked(work))
+
     def close(self) -> None:
         """End the engine and the thread; whoever waits is told so. It may be called twice."""
         with self._lock:
@@ -69,10 +77,18 @@ class Desk:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
 
-    async def _answer(self, messages: tuple[Message, ...], sampling: Sampling, key: str) -> Generation:
+    async def _worked(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
+        engine, _ = await self._up()
+        return await work(engine)
+
+    async def _up(self) -> tuple[Engine, Render]:
+        """The engine, started once."""
         if self._started is None:
             self._started = asyncio.ensure_future(self._start())
-        engine, render = await asyncio.shield(self._started)
+        return await asyncio.shield(self._started)
+
+    async def _answer(self, messages: tuple[Message, ...], sampling: Sampling, key: str) -> Generation:
+        engine, render = await self._up()
         prompt = await asyncio.to_thread(render, messages)  # a tokenizer may have to be loaded first
         self._requests += 1
         return await engine.generate(prompt, Request(sampling, key=key))

@@ -56,6 +56,7 @@ OWN_FIELDS = frozenset(
         "return_token_ids",
         "logprob_token_ids",
         "return_tokens_as_token_ids",
+        "prompt_logprobs",
     }
 )
 """Fields of a request that the engine sets itself."""
@@ -199,6 +200,15 @@ class OpenAIEngine:
         return await self._ask(self._body(prompt, request), lambda answer: self._generation(answer, request))
 
     async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:  # noqa: ARG002
+        ids = self._weighable(prompt)
+        return await self._ask(self._weigh_body(ids, choices), lambda answer: _weighed(answer, choices))
+
+    async def read(self, prompt: Prompt, places: Sequence[int], key: str = "") -> Weighed:  # noqa: ARG002
+        ids = self._weighable(prompt)[: places[-1] + 1]
+        return await self._ask(self._read_body(ids), lambda answer: _read(answer, ids, places))
+
+    def _weighable(self, prompt: Prompt) -> tuple[int, ...]:
+        """The ids of a prompt that is to be weighed."""
         self._raise_unless_started()
         if not self._capabilities.weighs:
             raise ConfigError(
@@ -207,7 +217,7 @@ class OpenAIEngine:
             )
         if prompt.token_ids is None:
             raise EngineError("openai engine: the prompt has no token ids")
-        return await self._ask(self._weigh_body(prompt.token_ids, choices), lambda answer: _weighed(answer, choices))
+        return prompt.token_ids
 
     async def reward(self, prompt: Prompt, key: str = "") -> Rewarded:  # noqa: ARG002
         self._raise_unless_started()
@@ -306,6 +316,10 @@ class OpenAIEngine:
         body = self._completion_body(token_ids, ONE_TOKEN)
         asked = {"logprob_token_ids": list(choices), "return_tokens_as_token_ids": True}
         return {**body, "extra_body": body["extra_body"] | asked}
+
+    def _read_body(self, token_ids: tuple[int, ...]) -> dict[str, Any]:
+        body = self._completion_body(token_ids, ONE_TOKEN)
+        return {**body, "extra_body": body["extra_body"] | {"prompt_logprobs": 0}}
 
     def _reward_body(self, token_ids: tuple[int, ...]) -> dict[str, Any]:
         return {"model": self._model, "input": list(token_ids)}
@@ -417,6 +431,17 @@ async def _weighed(answer: Any, choices: Sequence[int]) -> Weighed:
     weights = _weights(answer.choices[0])
     return Weighed(
         logprobs=tuple(weights[choice] for choice in choices),
+        generated_tokens=answer.usage.completion_tokens,
+        prompt_tokens=answer.usage.prompt_tokens,
+        cached_tokens=_cached_tokens(answer.usage),
+        seconds=0.0,
+    )
+
+
+async def _read(answer: Any, ids: Sequence[int], places: Sequence[int]) -> Weighed:
+    told = answer.choices[0].prompt_logprobs  # by place: None for the first, else the token's own by its id
+    return Weighed(
+        logprobs=tuple(told[place][str(ids[place])]["logprob"] for place in places),
         generated_tokens=answer.usage.completion_tokens,
         prompt_tokens=answer.usage.prompt_tokens,
         cached_tokens=_cached_tokens(answer.usage),

@@ -10,8 +10,8 @@ A script decides the answer: `countdown` plays the bundled teacher (right at a s
 babbles, a mapping answers by the last user message, and a function does anything, failures included. A script returns
 the *whole* turn after the prompt; cutting at stop strings and limits is the engine's part.
 
-What a script would say next is what `weigh` finds probable, unless the script tells the chances itself. With `rewards`
-the engine plays a reward model, and the script's answer is the reward: `chances` draws one for each prompt.
+What a script would say next is what `weigh` and `read` find probable, unless the script tells the chances itself. With
+`rewards` the engine plays a reward model, and the script's answer is the reward: `chances` draws one for each prompt.
 
 It does not model time, memory or a prefix cache: an answer takes event-loop turns, or a set time per token. Of the
 sampling parameters it reads `temperature` (only whether it is 0), `max_tokens` and `logprobs`, which it makes up.
@@ -145,8 +145,17 @@ class ScriptedEngine:
             raise ConfigError("scripted engine: tokens can be weighed with token_prompts only")
         said, reply = await self._ask(prompt, Request(Sampling(max_tokens=1), key=key))
         chances = [_chance(reply, chr(choice)) for choice in choices]
-        logprobs = tuple(math.log(chance) if chance > 0.0 else -math.inf for chance in chances)
-        return Weighed(logprobs, said.generated_tokens, said.prompt_tokens, said.cached_tokens, said.seconds)
+        return Weighed(_logs(chances), said.generated_tokens, said.prompt_tokens, said.cached_tokens, said.seconds)
+
+    async def read(self, prompt: Prompt, places: Sequence[int], key: str = "") -> Weighed:
+        """The script is asked at each place what it would say there."""
+        if not self._capabilities.weighs:
+            raise ConfigError("scripted engine: tokens can be weighed with token_prompts only")
+        ids, request = prompt.token_ids or (), Request(Sampling(max_tokens=1), key=key)
+        said, _ = await self._ask(replace(prompt, token_ids=ids[: places[-1] + 1]), request)
+        replies = [(self._script(replace(prompt, token_ids=ids[:place]), request), ids[place]) for place in places]
+        chances = [_chance(reply, chr(token)) for reply, token in replies]
+        return Weighed(_logs(chances), said.generated_tokens, said.prompt_tokens, said.cached_tokens, said.seconds)
 
     async def reward(self, prompt: Prompt, key: str = "") -> Rewarded:
         """The script's reply to the prompt, read as a number."""
@@ -278,6 +287,10 @@ def _chance(reply: Reply, token: str) -> float:
     if reply.chances is not None:
         return reply.chances.get(token, 0.0)
     return SURE if reply.text.startswith(token) else (1.0 - SURE) / sys.maxunicode
+
+
+def _logs(chances: Sequence[float]) -> tuple[float, ...]:
+    return tuple(math.log(chance) if chance > 0.0 else -math.inf for chance in chances)
 
 
 def written(prompt: Prompt) -> str:

@@ -14,7 +14,8 @@ What a `Generation` from here means:
   this process, and until the core learns of one it has generated a token or two more, for nobody.
 - `finish` is STOP for a stop string only. A stop token given through `Sampling.extra` ends the turn, hence END.
 - `logprobs` are those of the model before temperature and truncation, unless the engine argument `logprobs_mode` says
-  otherwise. The same holds for what `weigh` tells, which generates one token to be told it.
+  otherwise. The same holds for what `weigh` and `read` tell, which generate one token to be told it. `read` computes
+  the whole prompt, since vLLM takes none of it from its prefix cache then.
 
 A model that is run by the pooling runner (`runner = "pooling"` among the arguments) is a reward model: one that
 classifies a text, or each token of it, of which the last is looked at. vLLM reads classifiers of Transformers so.
@@ -37,6 +38,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,15 +252,7 @@ class VllmEngine:
     async def weigh(self, prompt: Prompt, choices: Sequence[int], key: str = "") -> Weighed:
         self._raise_unless_started()
         self._refuse_reward_model()
-        names = self._vllm
-        params = names.SamplingParams(
-            temperature=0.0,
-            max_tokens=1,
-            logprob_token_ids=list(choices),
-            detokenize=False,
-            output_kind=names.FINAL_ONLY,
-            skip_clone=True,  # made for this request alone
-        )
+        params = self._one_token(logprob_token_ids=list(choices))
         output, seconds = await self._ask(prompt, params, key)
         completion = output.outputs[0]
         found = completion.logprobs[0]
@@ -268,6 +262,33 @@ class VllmEngine:
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens,
             seconds=seconds,
+        )
+
+    async def read(self, prompt: Prompt, places: Sequence[int], key: str = "") -> Weighed:
+        self._raise_unless_started()
+        self._refuse_reward_model()
+        asked = (prompt.token_ids or ())[: places[-1] + 1]
+        params = self._one_token(prompt_logprobs=0)  # 0: of the prompt's own tokens, and of no other
+        output, seconds = await self._ask(replace(prompt, token_ids=asked or None), params, key)
+        found = output.prompt_logprobs
+        return Weighed(
+            logprobs=tuple(found[place][asked[place]].logprob for place in places),
+            generated_tokens=len(output.outputs[0].token_ids),
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens,
+            seconds=seconds,
+        )
+
+    def _one_token(self, **more: Any) -> Any:
+        """Sampling parameters of a request that generates no more than must be."""
+        names = self._vllm
+        return names.SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            detokenize=False,
+            output_kind=names.FINAL_ONLY,
+            skip_clone=True,  # made for this request alone
+            **more,
         )
 
     async def reward(self, prompt: Prompt, key: str = "") -> Rewarded:

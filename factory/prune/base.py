@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from factory.types import Problem
+from factory.types import NOT_ASKED, Problem, Seam
 
 ABANDONED = "abandoned_attempt"
 """A line that the chain gave up."""
@@ -39,6 +39,8 @@ class Cut:
     """What in the text says so, in a line; empty where the rule says all."""
     guess: bool = False
     """Whether it was found by the text's form and not by replay: then it is withdrawn where what stays rests on it."""
+    seam: Seam = NOT_ASKED
+    """What an engine says of it, once it was asked."""
 
 
 class Pruner(Protocol):

@@ -13,6 +13,9 @@ Where nothing is removed all are kept, with the same text: a student trained on 
 cut that a pruner guessed is withdrawn where what stays seems to rest on it; the transcript names it. Where no reasoning
 is left but the answer, the transcript is rejected as ANSWER_ONLY.
 
+A transcript is a `Draft` until an engine was asked about its cuts, where one is: `without` makes it again, and verifies
+it again, less the cuts that failed. Only then `distinct` tells which of a tree's texts are the same.
+
 Of a revised answer `full` is the whole conversation, criticisms included, and every other variant the last attempt
 alone, as if it had been the first: earlier turns are removed as EARLIER_TURN, and the pruners see what is left.
 Verifiers see the last attempt of any.
@@ -28,8 +31,8 @@ offsets it is the whole completion again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from factory import ids
@@ -46,12 +49,14 @@ from factory.types import (
     Outcome,
     Problem,
     Removal,
+    Seam,
     Span,
     Transcript,
     Tree,
     Verdict,
     attempt_of,
     last_turn,
+    last_turn_of,
     spans_of,
     worst,
 )
@@ -95,9 +100,29 @@ class Rejection(StrEnum):
     """It was right before pruning, and is not known to be right after it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A transcript, and what it was made of."""
+
+    made: Transcript
+    full: Transcript
+    """The same leaf with nothing removed."""
+    turn: tuple[Node, ...]
+    """The leaf's path from the last attempt on: `cuts` are places in its text."""
+    cuts: tuple[Cut, ...] = ()
+    """What was removed of that turn, in order and disjoint."""
+    withdrawn: tuple[Cut, ...] = ()
+    """What was found and stays."""
+
+
 def transcripts(
     tree: Tree, *, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge
 ) -> Iterator[Transcript]:
+    """`drafts`, about whose cuts nobody is asked. Raises as that does."""
+    return distinct(drafts(tree, variants=variants, pruners=pruners, judge=judge))
+
+
+def drafts(tree: Tree, *, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge) -> Iterator[Draft]:
     """Every leaf of a closed tree in the order of their ids, kept or rejected; nothing of a tree that failed.
 
     Raises ConfigError for a variant that does not exist, and ValueError for a tree that is still open.
@@ -127,21 +152,45 @@ def _renewed(tree: Tree, leaf: Node, renew: Renew) -> Node:
     return replace(leaf, verdicts=renew(tree.problem, attempt_of(tree.path(leaf.id)), leaf.verdicts))
 
 
-def _of_leaves(tree: Tree, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge) -> Iterator[Transcript]:
+def distinct(made: Iterable[Draft]) -> Iterator[Transcript]:
+    """The transcripts of one tree; of those that are kept and have the same text in one variant only the first is."""
     kept: set[tuple[str, str]] = set()
+    for one in (draft.made for draft in made):
+        same = one.rejection is None and (one.variant, one.text) in kept
+        if one.rejection is None:
+            kept.add((one.variant, one.text))
+        yield replace(one, rejection=Rejection.DUPLICATE_TEXT) if same else one
+
+
+def without(draft: Draft, failed: Sequence[Cut], judge: Judge) -> Draft:
+    """The transcript made again less the cuts at these places, and less what now seems to be rested on.
+
+    `failed`: cuts of the draft with the evidence and the figures that they are withdrawn with.
+    """
+    places = {(cut.start, cut.end) for cut in failed}
+    left = [cut for cut in draft.cuts if (cut.start, cut.end) not in places]
+    cuts, withdrawn = _unrested(draft.full.problem, _attempt(draft.full).text, left)
+    gone = (*draft.withdrawn, *failed, *withdrawn)
+    return _made(draft, draft.made.variant, cuts, gone, judge)
+
+
+def shown(draft: Draft, seams: Sequence[Seam]) -> Draft:
+    """The same transcript with what was found of its cuts, one for each."""
+    cuts = tuple(replace(cut, seam=seam) for cut, seam in zip(draft.cuts, seams, strict=True))
+    made = replace(draft.made, removals=_removals(draft.full, _earlier(draft.full) + cuts))
+    return replace(draft, cuts=cuts, made=made)
+
+
+def _of_leaves(tree: Tree, variants: Sequence[str], pruners: Sequence[Pruner], judge: Judge) -> Iterator[Draft]:
     for leaf in tree.leaves():
         full = _full(tree, leaf)
+        whole = Draft(full, full, last_turn_of(tree.path(leaf.id)))
         if full.rejection is not None:
-            yield full
+            yield whole
             continue
         every = _every(full, pruners) if SPARED.keys() & set(variants) else []
         for variant in variants:
-            made = full if variant == FULL else _pruned(full, variant, every, judge)
-            if made.rejection is None and (variant, made.text) in kept:
-                made = replace(made, rejection=Rejection.DUPLICATE_TEXT)
-            if made.rejection is None:
-                kept.add((variant, made.text))
-            yield made
+            yield whole if variant == FULL else _pruned(whole, variant, every, judge)
 
 
 def _full(tree: Tree, leaf: Node) -> Transcript:
@@ -155,7 +204,7 @@ def _full(tree: Tree, leaf: Node) -> Transcript:
         removals=(),
         verdicts=leaf.verdicts,
         rejection=_rejection(leaf),
-        policy=tree.policy,
+        policy=tree.policy_of(leaf.id),
         generated_tokens=sum(node.generated_tokens for node in path),
     )
 
@@ -188,34 +237,52 @@ def _transcript_id(problem: Problem, leaf: int, variant: str) -> str:
     return ids.digest([problem.id, leaf, variant])[: ids.ID_LENGTH]
 
 
+def _attempt(full: Transcript) -> Attempt:
+    return Attempt(last_turn(full.spans))
+
+
 def _every(full: Transcript, pruners: Sequence[Pruner]) -> list[Cut]:
     """What the pruners find in the last attempt, for all variants: each removes a part of it."""
-    attempt = Attempt(last_turn(full.spans)).text
-    return [cut for pruner in pruners for cut in _checked(pruner, full.problem, attempt)]
+    return [cut for pruner in pruners for cut in _checked(pruner, full.problem, _attempt(full).text)]
 
 
-def _pruned(full: Transcript, variant: str, every: Sequence[Cut], judge: Judge) -> Transcript:
+def _pruned(whole: Draft, variant: str, every: Sequence[Cut], judge: Judge) -> Draft:
+    cuts, withdrawn = _cuts(whole.full.problem, _attempt(whole.full).text, variant, every, judge)
+    return _made(whole, variant, cuts, withdrawn, judge)
+
+
+def _made(draft: Draft, variant: str, cuts: Sequence[Cut], withdrawn: Sequence[Cut], judge: Judge) -> Draft:
+    """The draft with these cuts instead of its own, verified."""
+    full, earlier = draft.full, _earlier(draft.full)
     made = replace(full, id=_transcript_id(full.problem, full.leaf, variant), variant=variant)
-    attempt = Attempt(last_turn(full.spans)).text
-    start = len(full.text) - len(attempt)
-    cuts, withdrawn = _cuts(full.problem, attempt, variant, every, judge)
-    made = replace(made, withdrawn=_removals(full.text, withdrawn, start))
-    earlier = [Cut(-start, 0, EARLIER_TURN)] if start else []
-    if not earlier and not cuts:
-        return made
-    removals = _removals(full.text, [*earlier, *cuts], start)
-    spans = _without(full.spans, removals)
-    verdicts = judge(full.problem, Attempt(last_turn(spans)))
-    rejection = None if _doubt(verdicts) is None else Rejection.BROKEN_BY_PRUNING
-    if rejection is None and any(cut.guess for cut in cuts) and is_answer_only(attempt, cuts):
-        rejection = Rejection.ANSWER_ONLY
-    return replace(made, spans=spans, removals=removals, verdicts=verdicts, rejection=rejection)
+    made = replace(made, withdrawn=_removals(full, withdrawn))
+    if earlier or cuts:
+        removals = _removals(full, (*earlier, *cuts))
+        spans = _without(full.spans, removals)
+        verdicts = judge(full.problem, Attempt(last_turn(spans)))
+        rejection = None if _doubt(verdicts) is None else Rejection.BROKEN_BY_PRUNING
+        if rejection is None and any(cut.guess for cut in cuts) and is_answer_only(_attempt(full).text, cuts):
+            rejection = Rejection.ANSWER_ONLY
+        made = replace(made, spans=spans, removals=removals, verdicts=verdicts, rejection=rejection)
+    return Draft(made, full, draft.turn, tuple(cuts), tuple(withdrawn))
 
 
-def _removals(text: str, cuts: Sequence[Cut], start: int) -> tuple[Removal, ...]:
-    """Cuts of the last turn, which begins at `start`, as spans of the whole text."""
+def _earlier(full: Transcript) -> tuple[Cut, ...]:
+    """All that stands before the last turn, as a cut of it; nothing where nothing does."""
+    start = _start(full)
+    return (Cut(-start, 0, EARLIER_TURN),) if start else ()
+
+
+def _start(full: Transcript) -> int:
+    """Where the last turn begins."""
+    return len(full.text) - len(_attempt(full).text)
+
+
+def _removals(full: Transcript, cuts: Sequence[Cut]) -> tuple[Removal, ...]:
+    """Cuts of the last turn as spans of the whole text."""
+    text, start = full.text, _start(full)
     places = ((start + cut.start, start + cut.end, cut) for cut in cuts)
-    return tuple(Removal(first, end, cut.reason, text[first:end], cut.evidence) for first, end, cut in places)
+    return tuple(Removal(first, end, cut.reason, text[first:end], cut.evidence, cut.seam) for first, end, cut in places)
 
 
 def _cuts(problem: Problem, text: str, variant: str, every: Sequence[Cut], judge: Judge) -> tuple[list[Cut], list[Cut]]:
@@ -227,6 +294,11 @@ def _cuts(problem: Problem, text: str, variant: str, every: Sequence[Cut], judge
         found = merge(cut for cut in every if cut.reason not in SPARED[variant])
     if variant == REFLECTIVE:
         found = _but_one(found)
+    return _unrested(problem, text, found)
+
+
+def _unrested(problem: Problem, text: str, found: Sequence[Cut]) -> tuple[list[Cut], list[Cut]]:
+    """Which of some cuts can be made, and which not, since what stays seems to rest on them."""
     guesses = withdraw(question_of(problem), text, found)
     withdrawn = [replace(cut, evidence=evidence) for cut, evidence in guesses]
     gone = {cut for cut, _ in guesses}
@@ -238,6 +310,11 @@ def _but_one(cuts: list[Cut]) -> list[Cut]:
     attempts = [cut for cut in cuts if cut.reason == ABANDONED]
     kept = min(attempts, key=lambda cut: cut.end - cut.start, default=None)
     return [cut for cut in cuts if cut is not kept]
+
+
+def is_right(verdicts: Sequence[Verdict]) -> bool:
+    """Whether verdicts make an attempt right: the rule that decides what is kept."""
+    return _doubt(verdicts) is None
 
 
 def _is_right(problem: Problem, prefix: str, judge: Judge) -> bool:

@@ -278,6 +278,48 @@ async def test_what_is_weighed_is_served_from_the_prefix_cache(case: Case) -> No
     assert (first.cached_tokens or 0) >= 256
 
 
+async def test_a_prompt_is_read_as_its_tokens_are_weighed(case: Case) -> None:
+    prompt = _weighed_prompt(case, CHAIN + " = 10 left")
+    ids = prompt.token_ids or ()
+    places = [len(ids) - 9, len(ids) - 5, len(ids) - 2, len(ids) - 1]
+    read = await case.engine.read(prompt, places, "question")
+    for place, logprob in zip(places, read.logprobs, strict=True):
+        before = replace(prompt, token_ids=ids[:place])
+        (weighed,) = (await case.engine.weigh(before, (ids[place],), "question")).logprobs
+        assert logprob == pytest.approx(weighed, abs=1e-3)
+    alone = await case.engine.read(prompt, places[1:2], "question")
+    assert alone.logprobs == pytest.approx(read.logprobs[1:2], abs=1e-3)
+    assert (read.prompt_tokens, alone.prompt_tokens) == (len(ids), places[1] + 1)
+    assert read.generated_tokens == 1
+
+
+async def test_many_readings_beside_generations_each_get_their_own(case: Case) -> None:
+    texts = [CHAIN + " = 10" * number for number in range(1, 9)]
+    prompts = [_weighed_prompt(case, text) for text in texts]
+    request = Request(replace(GREEDY, max_tokens=6))
+    alone = [await case.engine.read(one, [len(one.token_ids or ()) - 1]) for one in prompts]
+    plain = await case.engine.generate(prompts[0], request)
+    *together, beside = await asyncio.gather(
+        *(case.engine.read(one, [len(one.token_ids or ()) - 1]) for one in prompts),
+        case.engine.generate(prompts[0], request),
+    )
+    told = [one.logprobs[0] for one in together if isinstance(one, Weighed)]
+    assert told == pytest.approx([one.logprobs[0] for one in alone], abs=1e-3)
+    assert isinstance(beside, Generation)
+    assert beside.token_ids == plain.token_ids
+
+
+async def test_a_prompt_that_cannot_be_read_hurts_no_other(case: Case) -> None:
+    prompt = _weighed_prompt(case)
+    long = replace(prompt, token_ids=(prompt.token_ids or ()) * 80)
+    last = len(prompt.token_ids or ()) - 1
+    good, error = await asyncio.gather(
+        case.engine.read(prompt, [last]), case.engine.read(long, [80 * last]), return_exceptions=True
+    )
+    assert not isinstance(good, BaseException)
+    assert isinstance(error, EngineError)
+
+
 async def test_weighing_disturbs_no_generation_beside_it(case: Case) -> None:
     prompt = _weighed_prompt(case)
     request = Request(replace(GREEDY, max_tokens=6, logprobs=True))

@@ -132,12 +132,16 @@ def write_run(
     stop_at: int | None = 2,
     refined: bool = True,
     search: dict[str, Any] | None = None,
+    teacher: dict[str, Any] | None = None,
 ) -> str:
-    """A run of these trees, a shard for each list of them; committed in order. By default they are best of 8."""
+    """A run of these trees, a shard for each list of them; committed in order. By default they are best of 8.
+
+    `teacher`: arguments of the scripted engine.
+    """
     recipe = Recipe.model_validate(
         {
             "source": {"kind": "countdown", "count": 9, "seed": 1},
-            "engines": {"teacher": {"kind": "scripted"}},
+            "engines": {"teacher": {"kind": "scripted", "args": teacher or {}}},
             "search": search or {"kind": "best_of_n", "n": 8, "stop_at": stop_at},
         }
     )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from factory.engines.base import Prompt, Request
+from factory.engines.base import Engine, Prompt, Request
 from factory.engines.desk import Desk, at
 from factory.engines.scripted import Reply, ScriptedEngine
 from factory.errors import EngineDead, EngineError
@@ -93,6 +93,37 @@ def test_a_failed_request_is_its_askers_alone() -> None:
         says(one, "bad")
     assert says(one, "good") == "fine"
     one.close()
+
+
+def test_work_of_many_requests_is_done_on_the_engines_loop() -> None:
+    one, made = desk()
+
+    async def work(engine: Engine) -> list[str]:
+        ask = PlainRenderer().render((Message("user", "hello"),))
+        return [
+            told.text for told in await asyncio.gather(*(engine.generate(ask, Request(SAMPLING)) for _ in range(9)))
+        ]
+
+    assert one.run(work) == ["you said hello"] * 9
+    assert says(one, "too") == "you said too"
+    assert len(made) == 1
+    one.close()
+    with pytest.raises(EngineDead):
+        one.run(work)
+
+
+def test_who_waits_for_work_with_a_closed_engine_is_told() -> None:
+    one, made = desk(lambda *_: Reply("late", turns=NEVER))
+
+    async def work(engine: Engine) -> str:
+        return (await engine.generate(PlainRenderer().render((Message("user", "?"),)), Request(SAMPLING))).text
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(one.run, work)
+        until(lambda: made and made[0].stats.running == 1, 30, "the question at the engine")
+        one.close()
+        with pytest.raises(EngineDead):
+            waiting.result(timeout=30)
 
 
 async def test_an_engine_of_another_loop_answers_threads() -> None:

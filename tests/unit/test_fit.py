@@ -264,7 +264,7 @@ def test_a_reward_model_is_no_teacher() -> None:
 def test_an_engine_that_neither_a_check_nor_the_scorer_names_is_refused() -> None:
     table = rewarded().model_dump(mode="json", exclude_none=True)
     table["scorer"] = {"kind": "judgement", "cue": "judge"}
-    with pytest.raises(ConfigError, match=r"^engines\.reward: no check of \[source\] names it, and no \[scorer\]"):
+    with pytest.raises(ConfigError, match=r"^engines\.reward: no check, \[scorer\] or \[prune"):
         build.check_engines(parse_recipe(table, "recipe"))
 
 

@@ -1,6 +1,7 @@
 """Figures against brute force, published values and simulations."""
 
 import math
+import random
 from itertools import combinations
 from statistics import fmean, median
 
@@ -8,6 +9,8 @@ import pytest
 
 from factory.stats import (
     bootstrap,
+    detectable_loss,
+    fisher,
     mean_pass_at_k,
     median_interval,
     paired_bootstrap,
@@ -166,6 +169,38 @@ def test_median_interval_covers_what_it_says() -> None:
 def test_a_median_needs_a_value() -> None:
     with pytest.raises(ValueError, match="no values"):
         median_interval([])
+
+
+def test_fisher_gives_published_values() -> None:
+    assert fisher(3, 1, 4) == pytest.approx(17 / 70)  # the lady who tastes tea, three cups of four right
+    assert fisher(4, 0, 4) == pytest.approx(1 / 70)
+    assert fisher(2, 5, 8) > 0.5
+    with pytest.raises(ValueError, match="9 and 1 successes of 8 trials each"):
+        fisher(9, 1, 8)
+
+
+@pytest.mark.parametrize(("share", "n"), [(1.0, 3), (0.9, 8), (0.5, 16), (0.3, 40)])
+def test_the_detectable_loss_is_found_four_times_out_of_five(share: float, n: int) -> None:
+    loss = detectable_loss(share, n)
+    assert loss is not None
+    assert 0.775 < _found(share, loss, n) < 0.83
+    assert _found(share, loss - 0.05, n) < 0.8
+
+
+def _found(share: float, loss: float, n: int) -> float:
+    """How often the test finds it, by simulation."""
+    draw, found = random.Random(1), 0
+    for _ in range(4000):
+        right = sum(draw.random() < share for _ in range(n))
+        fewer = sum(draw.random() < share - loss for _ in range(n))
+        found += fisher(right, fewer, n) <= 0.05
+    return found / 4000
+
+
+def test_too_few_or_too_rare_to_lose_anything() -> None:
+    assert detectable_loss(0.1, 16) is None
+    assert detectable_loss(1.0, 2) is None
+    assert detectable_loss(0.0, 64) is None
 
 
 def test_an_interval_reads_well() -> None:
