@@ -186,6 +186,15 @@ class SeamsConfig(Section):
         return self
 
 
+class OutlineConfig(Section):
+    """A model reads chains of free text for dead ends, beside the rules."""
+
+    engine: str = "judge"
+    """Which of the recipe's engines."""
+    max_tokens: int = Field(default=2048, ge=1)
+    """Of a reply, thinking included."""
+
+
 class PruneConfig(Section):
     """What becomes of right leaves."""
 
@@ -195,12 +204,21 @@ class PruneConfig(Section):
     """What is made of each right leaf; `prune.transcripts` says what is removed in which."""
     seams: SeamsConfig | None = None
     """Whether cuts are tested; without it transcripts say that they were not."""
+    outline: OutlineConfig | None = None
+    """Whether a model looks for dead ends, too."""
 
     @model_validator(mode="after")
     def _there_are_cuts(self) -> Self:
         if self.seams is not None and set(self.variants) == {"full"}:
             raise ValueError("seams: of variants = ['full'] nothing is removed, so there is nothing to test")
+        if self.outline is not None and set(self.variants) <= {"full", "first_correct"}:
+            raise ValueError(f"outline: dead ends are removed in none of variants = {self.variants}")
         return self
+
+    @property
+    def engines(self) -> set[str]:
+        """Names of those that it asks."""
+        return {one.engine for one in (self.seams, self.outline) if one is not None}
 
 
 class ProblemBudgetConfig(Section):
@@ -325,8 +343,10 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _an_engine_for_seams(self) -> Self:
-        refuse_seams(self.prune, self.engines, self.sampling)
+    def _engines_for_pruning(self) -> Self:
+        refuse_pruning(self.prune, self.engines, self.sampling)
+        if self.prune.outline is not None and self.source.kind == "countdown":
+            raise ValueError("prune.outline: chains of Countdown are replayed, so no model is asked about them")
         return self
 
     @model_validator(mode="after")
@@ -358,12 +378,14 @@ class Recipe(Section):
         return self.engines["teacher"]
 
 
-def refuse_seams(prune: PruneConfig, engines: Mapping[str, EngineConfig], sampling: SamplingConfig | None) -> None:
-    """Raise ValueError for seams that are tested by an engine that is not there, or by continuations that cannot be.
+def refuse_pruning(prune: PruneConfig, engines: Mapping[str, EngineConfig], sampling: SamplingConfig | None) -> None:
+    """Raise ValueError for pruning that asks an engine that is not there, or for continuations that cannot be.
 
     `sampling`: how they are drawn, as the attempts were; None where nobody knows.
     """
-    seams = prune.seams
+    seams, outline = prune.seams, prune.outline
+    if outline is not None and outline.engine not in engines:
+        raise ValueError(f"prune.outline.engine: there is no [engines.{outline.engine}]")
     if seams is None:
         return
     if seams.engine not in engines:
@@ -492,6 +514,7 @@ _BY_PLACE: Mapping[tuple[str, ...], type[Section]] = {
     ("scorer", "chain"): ChainScorer,
     ("prune",): PruneConfig,
     ("prune", "seams"): SeamsConfig,
+    ("prune", "outline"): OutlineConfig,
     ("budget",): BudgetConfig,
     ("budget", "problem"): ProblemBudgetConfig,
     ("human",): HumanConfig,

@@ -36,9 +36,12 @@ from factory.engines.desk import Desk, Render, at
 from factory.errors import ConfigError, classify
 from factory.ids import digest, file_digest, folder_digest
 from factory.judging import Judging
+from factory.prune.attempts import attempts
 from factory.prune.base import Pruner
 from factory.prune.countdown import CountdownPruner
-from factory.prune.freetext import FreeTextPruner
+from factory.prune.freetext import FreeTextPruner, Outline
+from factory.prune.outline import VERSION as OUTLINE_VERSION
+from factory.prune.outline import ModelOutline
 from factory.prune.seams import VERSION as SEAMS_VERSION
 from factory.prune.transcripts import Draft, Judge
 from factory.render import MessageRenderer, PlainRenderer, Renderer, TemplateRenderer
@@ -202,9 +205,9 @@ def verifier_versions(table: Verifiers) -> dict[str, str]:
     return {name: verifier.version for name, verifier in table.items()}
 
 
-def pruners() -> list[Pruner]:
+def pruners(outline: Outline = attempts) -> list[Pruner]:
     """All of them: each leaves alone what it does not understand."""
-    return [CountdownPruner(), FreeTextPruner()]
+    return [CountdownPruner(), FreeTextPruner(outline)]
 
 
 def check_engines(recipe: Recipe) -> None:
@@ -261,7 +264,7 @@ def refuse_idle(recipe: Recipe) -> None:
     """
     own, checks = _rows_bring_checks(recipe), _recipe_checks(recipe)
     named = _engines_named(checks) | {"teacher", engine_asked(recipe.scorer)} | ({"judge"} if own else set())
-    named |= {recipe.prune.seams.engine} if recipe.prune.seams else set()
+    named |= recipe.prune.engines
     for name in sorted(recipe.engines.keys() - named):
         raise ConfigError(f"engines.{name}: no check, [scorer] or [prune.seams] names it: {_IDLE[own]}")
     if recipe.human.reviews and not own and all(one.verifier != HumanVerifier.name for one in checks):
@@ -393,12 +396,25 @@ def check_seams(recipe: Recipe | Import) -> None:
         fit.check_seams(config.engine, engine(recipe.engines[config.engine]).capabilities)
 
 
-def seams_version(recipe: Recipe | Import) -> str | None:
-    """What tests seams: the rule's version and, in an import, the model, which is no part of what an import is."""
-    config = recipe.prune.seams
-    if config is None or isinstance(recipe, Recipe):
-        return None if config is None else SEAMS_VERSION
-    return f"{SEAMS_VERSION} {model_digest(recipe.engines[config.engine])}"
+def outline(recipe: Recipe | Import) -> Outline:
+    """What reads chains of free text; a model for it is started when there is the first of them."""
+    config = recipe.prune.outline
+    if config is None:
+        return attempts
+    prompt = recipe.prompt if isinstance(recipe, Recipe) else PromptConfig()
+    desk = _desk(config.engine, recipe.engines[config.engine], prompt)
+    return ModelOutline(config.engine, desk.ask, config.max_tokens)
+
+
+def asked_versions(recipe: Recipe | Import) -> dict[str, str]:
+    """What pruning asks: the rule's version and, in an import, the model, which is no part of what an import is."""
+    asked = {"seams": (SEAMS_VERSION, recipe.prune.seams), "outline": (OUTLINE_VERSION, recipe.prune.outline)}
+    imported = isinstance(recipe, Import)
+    return {
+        name: f"{version} {model_digest(recipe.engines[one.engine])}" if imported else version
+        for name, (version, one) in asked.items()
+        if one is not None
+    }
 
 
 def _sampling(recipe: Recipe | Import) -> Sampling:

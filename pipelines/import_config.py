@@ -2,8 +2,8 @@
 
 A spec says where rows have their parts (`[fields]`), which checks they get (`[[checks]]`), who wrote what the rows do
 not name (`[policy]`), how the text of a prompt is framed (`template`), and which file is put beside them (`[join]`).
-`[prune]`, `[sandbox]` and `[human]` are those of a recipe, and may differ later, as may `[engines.NAME]`, which test
-cuts. Format, files and their digests, fields, checks, policy, template and join make the import what it is.
+`[prune]`, `[sandbox]` and `[human]` are those of a recipe, and may differ later, as may `[engines.NAME]`, which
+pruning asks. Format, files and their digests, fields, checks, policy, template and join make the import what it is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from factory.config import (
     EngineConfig,
     HumanConfig,
     OpenAIEngineConfig,
+    OutlineConfig,
     PruneConfig,
     Recipe,
     SamplingConfig,
@@ -29,7 +30,7 @@ from factory.config import (
     overridden,
     parse_recipe,
     read_table,
-    refuse_seams,
+    refuse_pruning,
     tags,
 )
 from factory.errors import ConfigError
@@ -88,13 +89,12 @@ class Import(Section):
     sandbox: SandboxConfig = SandboxConfig()
     human: HumanConfig = HumanConfig()
     engines: dict[str, EngineConfig] = Field(default={})
-    """What tests cuts, where `prune.seams` has them tested; no part of what the import is."""
+    """What `prune.seams` and `prune.outline` ask; no part of what the import is."""
 
     @model_validator(mode="after")
     def _engines_are_asked(self) -> Self:
-        seams = self.prune.seams
-        refuse_seams(self.prune, self.engines, self.source.policy.sampling)
-        if idle := sorted(self.engines.keys() - ({seams.engine} if seams else set())):
+        refuse_pruning(self.prune, self.engines, self.source.policy.sampling)
+        if idle := sorted(self.engines.keys() - self.prune.engines):
             raise ValueError(f"engines.{idle[0]}: nothing asks it: name it in prune.seams.engine, or leave it out")
         return self
 
@@ -157,6 +157,7 @@ _CLOSED: Mapping[str, type[Section] | type[Fields] | type[NodeFields] | type[Row
     "human": HumanConfig,
     "sampling": SamplingConfig,
     "seams": SeamsConfig,
+    "outline": OutlineConfig,
     "vllm": VllmEngineConfig,
     "openai": OpenAIEngineConfig,
     "scripted": ScriptedEngineConfig,

@@ -1,17 +1,17 @@
 """Committed rollouts become transcripts: each shard of rollouts gives one shard of kept and one of rejected ones.
 
 Needs no search; an engine is started where a check asks it about a text that it has not judged yet, and where
-`[prune.seams]` has it asked about cuts. A refinement is named by the digest of its settings and of the verifiers'
-versions, reviews included; shards it has made already are not
-made again, so it is resumable by shard, and another refinement of the same rollouts stands beside it. Rewriting the
-dataset card is the switch from one to the other.
+`[prune.seams]` has it asked about cuts, or `[prune.outline]` about dead ends. A refinement is named by the digest of
+its settings and of the verifiers' versions, reviews included; shards it has made already are not made again, so it is
+resumable by shard, and another refinement of the same rollouts stands beside it. Rewriting the dataset card is the
+switch from one to the other.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from factory.card import read_card, write_card
@@ -19,6 +19,7 @@ from factory.config import PruneConfig, Recipe, identity_digest
 from factory.errors import ConfigError
 from factory.ids import digest
 from factory.lease import Lease
+from factory.prune.base import Pruner
 from factory.prune.transcripts import Draft, distinct, drafts, relabel
 from factory.rows import SCHEMA_VERSION, row_tree, schema_of, transcript_row
 from factory.shards import Entry, ShardWriter, Sidecar, commit, iter_shard, iter_sidecars
@@ -37,17 +38,17 @@ FREE = ("prune", "sandbox", "human")
 """What a refinement may have its own of; where programs are run decides nothing. That of an import has engines, too."""
 
 
-def refinement_digest(prune: PruneConfig, table: Verifiers, seams: str | None = None) -> str:
+def refinement_digest(prune: PruneConfig, table: Verifiers, asked: Mapping[str, str]) -> str:
     """Names a refinement: 12 hexadecimal digits of its settings, and the versions of verifiers, pruners and schema.
 
-    `seams`: what tests its cuts; None where nothing does.
+    `asked`: what it asks engines, as `build.asked_versions` tells.
     """
     settings = {
         "prune": prune.model_dump(mode="json"),
         "verifiers": build.verifier_versions(table),
         "pruners": {pruner.name: pruner.version for pruner in build.pruners()},
         "schema": SCHEMA_VERSION,
-        "seams": seams,
+        "asked": asked,
     }
     return digest(settings)[:12]
 
@@ -55,7 +56,7 @@ def refinement_digest(prune: PruneConfig, table: Verifiers, seams: str | None = 
 def is_refined(store: Store, recipe: Recipe | Import, config: dict[str, Any]) -> bool:
     """Whether every committed rollout is in this refinement, and the card names it."""
     table = build.recipe_verifiers(recipe, config["model_digests"])
-    name = refinement_digest(recipe.prune, table, build.seams_version(recipe))
+    name = refinement_digest(recipe.prune, table, build.asked_versions(recipe))
     card = read_card(store)
     return not _missing(store, name) and card is not None and card.refinement == name
 
@@ -64,9 +65,10 @@ def refine(store: Store, lease: Lease, recipe: Recipe | Import, config: dict[str
     """Bring the refinement up to the committed rollouts, and switch the card to it. Returns its digest."""
     verifiers = build.recipe_verifiers(recipe, config["model_digests"])
     seams = build.seams(recipe, functools.partial(verdicts, verifiers))
-    name = refinement_digest(recipe.prune, verifiers, build.seams_version(recipe))
+    name = refinement_digest(recipe.prune, verifiers, build.asked_versions(recipe))
     tables = {table: _Table(store, lease, f"{table}/{name}", identity_digest(config)) for table in TABLES}
-    work = functools.partial(_drafts, prune=recipe.prune, verifiers=verifiers)
+    pruners = build.pruners(build.outline(recipe))
+    work = functools.partial(_drafts, prune=recipe.prune, verifiers=verifiers, pruners=pruners)
     for sidecar in _missing(store, name):
         made = list(_transcripts(list(ordered(work, _trees(store, sidecar))), seams))
         # Transcripts last: a shard is done when they are there.
@@ -137,12 +139,12 @@ def _trees(store: Store, sidecar: Sidecar) -> Iterator[Tree]:
     return (row_tree(row) for row in iter_shard(store, sidecar))
 
 
-def _drafts(tree: Tree, prune: PruneConfig, verifiers: Verifiers) -> list[Draft]:
+def _drafts(tree: Tree, prune: PruneConfig, verifiers: Verifiers, pruners: Sequence[Pruner]) -> list[Draft]:
     if tree.error is not None:  # nothing is made of it, so nobody is asked about it
         return []
     current = relabel(tree, functools.partial(renewed, verifiers))
     judge = functools.partial(verdicts, verifiers)
-    return list(drafts(current, variants=prune.variants, pruners=build.pruners(), judge=judge))
+    return list(drafts(current, variants=prune.variants, pruners=pruners, judge=judge))
 
 
 def _transcripts(

@@ -28,6 +28,9 @@ Ask = Callable[[tuple[Message, ...], Sampling, str], Generation]
 """Puts messages to a model and waits for its reply; the text names the request. Called from any thread. Raises
 EngineError, or EngineDead where it will answer nothing more."""
 
+VERSION = "1"
+"""Raised whenever a model may be asked otherwise than before, or its reply read otherwise."""
+
 SHOWN = 240
 """Characters of a step that are shown, half of them from its end."""
 LEAST_STEPS = 4

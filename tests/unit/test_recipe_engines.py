@@ -144,10 +144,10 @@ def test_reviews_make_another_refinement(tmp_path: Path) -> None:
     def name(lines: str) -> str:
         (tmp_path / "r.jsonl").write_text(lines)
         used = recipe(FILES, human={"reviews": [str(tmp_path / "r.jsonl")]})
-        return refinement_digest(used.prune, build.recipe_verifiers(used, {}))
+        return refinement_digest(used.prune, build.recipe_verifiers(used, {}), {})
 
     plain = recipe(FILES)
-    unreviewed = refinement_digest(plain.prune, build.recipe_verifiers(plain, {}))
+    unreviewed = refinement_digest(plain.prune, build.recipe_verifiers(plain, {}), {})
     reviewed = '{"problem": "p", "attempt": "a", "outcome": "%s"}\n'
     assert name("") == name(reviewed.replace('"%s"', "null")) == unreviewed
     assert len({name(reviewed % "pass"), name(reviewed % "fail"), unreviewed}) == 3
