@@ -102,7 +102,7 @@ def test_every_default() -> None:
         },
         "search": {"kind": "best_of_n", "n": 16, "wave": None, "stop_at": None},
         "scorer": None,
-        "prune": {"variants": ["full", "pruned"], "seams": None},
+        "prune": {"variants": ["full", "pruned"], "seams": None, "outline": None},
         "budget": {
             "tokens": None,
             "engine_seconds": None,

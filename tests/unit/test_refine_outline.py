@@ -87,7 +87,7 @@ def test_the_same_question_names_the_same_refinement_and_another_model_another(i
 
 
 def recipe(kind: str = "countdown", **prune: Any) -> dict[str, Any]:
-    sources = {
+    sources: dict[str, dict[str, Any]] = {
         "countdown": {"count": 1, "seed": 1},
         "jsonl": {"files": ["rows.jsonl"], "checks": [{"verifier": "math"}]},
     }
