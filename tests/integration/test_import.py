@@ -79,7 +79,7 @@ def test_mistakes_write_nothing(tmp_path: Path, spec: Path) -> None:
     assert not (out / "config.json").exists()
 
 
-def imported(folder: Path, kind: str, *more: object) -> Ended:
+def imported(folder: Path, kind: str, *more: str | Path) -> Ended:
     """The command itself, with a run folder beside its input."""
     return factory("import", kind, *more, "--out", folder / "run", log=folder / "log")
 
