@@ -128,11 +128,12 @@ def test_checks_are_for_some_rows_and_made_of_their_parts() -> None:
     )
     made = read("samples", row | {"kind": "code"}, fields, checks=(game, code)).problem.checks
     assert made == (Check("code", {"tests": ["assert {}\ncheck(g)"], "prefix": "# g"}),)
-    for odd, reason in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"kind": "else"}, r"none of the \[\[checks\]\] is for it"),
         ({"q": "make from 1"}, "matches"),
         ({"kind": "code", "f": ["g"]}, "'f' must be a text or a number"),
-    ):
+    ]
+    for odd, reason in wrong:
         with pytest.raises(RowError, match=reason):
             read("samples", row | odd, fields, checks=(game, code))
     with pytest.raises(RowError, match="no field 'kind'"):
