@@ -173,7 +173,7 @@ def test_a_page_of_our_own_run_marks_who_wrote_what(tmp_path: Path) -> None:
     assert (make.DETOURED, ["tool"]) in texts
     cut = [block for block in page.blocks if block.whole == make.DETOURED and len(block.cut) > 1]
     assert "".join(cut[0].cut) == make.DETOUR
-    assert cut[0].labels == ["cut 2: abandoned_attempt", "tool", "cut 2: abandoned_attempt"]
+    assert cut[0].labels == ["tool", "cut 2: abandoned_attempt", "tool", "cut 2: abandoned_attempt"]
 
 
 def test_a_page_of_an_imported_tree_has_its_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
