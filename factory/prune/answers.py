@@ -15,12 +15,13 @@ from factory.prune.steps import TAG, Step
 
 _BOX = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}){0,400})\}")
 _CUE = re.compile(
-    r"(?:\b(?:answer|result|solution)\b(?:\*\*)?(?: to [^.:\n]{1,60}| of [^.:\n]{1,60})?\s*(?:is|:|=)|^A:)"
+    r"(?:\b(?:answer|result|solution)\b(?:\*\*)?(?: to [^.:\n]{1,60}| of [^.:\n]{1,60})?"
+    r"\s*(?:is|:|=|(?:should|must|would|will) be)|^A:)"
     r"\s*(.{1,300})",
     re.IGNORECASE,
 )
 _TAGGED = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL)
-_RESULT = re.compile(r"(?:[=≈]|\b(?:is|are|gives|get|equals|be))(?=((?:[^=≈.\n,;]|[.,]\d){1,80}))")
+_RESULT = re.compile(r"(?:[=≈≡]|\\equiv|\b(?:is|are|gives|get|equals|be))(?=((?:[^=≈.\n,;]|[.,]\d){1,80}))")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _OPENED = re.compile(r"<think(?:ing)?>|<\|begin_of_thought\|>")
 _CLOSED = re.compile(r"</think(?:ing)?>|<\|end_of_thought\|>")

@@ -40,8 +40,11 @@ _EXCHANGE = re.compile(
     r"|a better|a simpler|second thought|again)\b",
     re.IGNORECASE,
 )
+_CASE = re.compile(r"\W{0,6}alternatively,? if\b", re.IGNORECASE)
+"""Another case of the same distinction."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_MARKS = re.compile(r"[\s\W]*")
+_STATE = re.compile(r"\d+(?:\.\d+)?(?:(?:,? and |[ ,]+)\d+(?:\.\d+)?)+")
+"""Numbers side by side, such as a step leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,8 @@ def _returns(question: str, steps: Sequence[Step], says: Sequence[dict[Turn, str
     tails: list[tuple[int, list[str]]] = []
     for at, step in enumerate(steps):
         numbers = _NUMBER.findall(step.text)
-        if Turn.RETURN in says[at] and len(numbers) > 1:
-            place = _place(numbers, tails, given)
+        if Turn.RETURN in says[at] and (state := _STATE.search(step.text)):
+            place = _place(_NUMBER.findall(state[0]), tails, given)
             if place is not None:
                 tails = [one for one in tails if one[0] <= place]
                 found.append(GivenUp(place + 1, at + 1, _went_back(says[at][Turn.RETURN], steps, place)))
@@ -210,6 +213,8 @@ def _why(chain: _Chain, line: Line, after: Line, end: int) -> str | None:
     if rejected is not None:
         return f"{rejected!r}, {back}"
     text = chain.steps[after.first].text
+    if _CASE.match(text):
+        return None
     confirmed = any(Turn.CONFIRM in chain.says[at] for at in range(line.first, end))
     if after.turn is Turn.SWITCH and _EXCHANGE.search(text[:80]) and not confirmed:
         return f"left without a result, {back}"

@@ -28,7 +28,7 @@ _HEDGE = re.compile(
     r"(?:(?:let me (?:think|see)(?: (?:about (?:this|that|it)|carefully|again|step by step))?"
     r"|i(?:'m| am) (?:not (?:sure|certain)|(?:a (?:bit|little) )?(?:confused|stuck|unsure))[^.]{0,60}"
     r"|(?:this|that|it)(?:'s| is| seems| looks| sounds)(?: (?:a bit|quite|getting|very|really|pretty|too))? "
-    r"(?:tricky|confusing|complicated|complex|hard|difficult|messy|tedious|challenging|time-consuming)[^.]{0,40}"
+    r"(?:tricky|confusing|complicated|complex|hard|difficult|messy|tedious|challenging|time-consuming)[^.,]{0,40}"
     r"|(?:is|am) (?:that|this|i) (?:right|correct)"
     r"|i(?:'ll| will)? (?:need to )?(?:think|be careful)[^.]{0,40}))?[.!?…\s]*$",
     re.IGNORECASE,

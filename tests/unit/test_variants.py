@@ -81,3 +81,11 @@ def test_a_withdrawn_cut_is_told() -> None:
     pruned = made(chain)["pruned"]
     assert thought(pruned) == chain
     assert ["357" in one.evidence for one in pruned.withdrawn] == [True]
+
+
+def test_reflective_keeps_the_shortest_attempt_with_the_turn_away_from_it() -> None:
+    found = made(CHAIN)["reflective"]
+    rest = WAY + SAID + CHECK + "Hmm.\n\n" + CHECK.replace("check", "verify")
+    assert thought(found) in {START + one + rest for one in (ONE, ONE + TWO)}
+    assert "That is too big." in found.text
+    assert "Let me try another approach" in found.text
