@@ -84,8 +84,12 @@ def test_a_withdrawn_cut_is_told() -> None:
 
 
 def test_reflective_keeps_the_shortest_attempt_with_the_turn_away_from_it() -> None:
-    found = made(CHAIN)["reflective"]
-    rest = WAY + SAID + CHECK + "Hmm.\n\n" + CHECK.replace("check", "verify")
-    assert thought(found) in {START + one + rest for one in (ONE, ONE + TWO)}
-    assert "That is too big." in found.text
-    assert "Let me try another approach" in found.text
+    between = "Let me try 90 * 4 = 360, which works.\n\n"
+    found = made(START + TWO + between + ONE + WAY + SAID)
+    assert thought(found["pruned"]) == START + between + WAY + SAID
+    assert len(ONE) < len(TWO)
+    assert thought(found["reflective"]) == START + between + ONE + WAY + SAID
+
+
+def test_attempts_that_touch_are_one_to_reflective() -> None:
+    assert thought(made(START + ONE + TWO + WAY + SAID)["reflective"]) == START + ONE + TWO + WAY + SAID
