@@ -8,18 +8,20 @@ by verifiers, and nothing here is shared with them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from factory.prune.steps import TAG, Step
 
 _BOX = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}){0,400})\}")
 _CUE = re.compile(
-    r"(?:\b(?:answer|result|solution)\b(?:\*\*)?(?: to [^.:\n]{1,60}| of [^.:\n]{1,60})?\s*(?:is|:|=)|^A:)"
+    r"(?:\b(?:answer|result|solution)\b(?:\*\*)?(?: to [^.:\n]{1,60}| of [^.:\n]{1,60})?"
+    r"\s*(?:is|:|=|(?:should|must|would|will) be)|^A:)"
     r"\s*(.{1,300})",
     re.IGNORECASE,
 )
 _TAGGED = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL)
+_RESULT = re.compile(r"(?:[=≈≡]|\\equiv|\b(?:is|are|gives|get|equals|be))(?=((?:[^=≈.\n,;]|[.,]\d){1,80}))")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _OPENED = re.compile(r"<think(?:ing)?>|<\|begin_of_thought\|>")
 _CLOSED = re.compile(r"</think(?:ing)?>|<\|end_of_thought\|>")
@@ -45,7 +47,8 @@ def thinking(text: str) -> tuple[int, int]:
 
 def stated(steps: Sequence[Step]) -> list[Stated]:
     """Every answer that is said, in order."""
-    found = ((at, said(step.text)) for at, step in enumerate(steps))
+    tagged = {at + 1 for at, step in enumerate(steps) if step.text.strip() == "<answer>"}
+    found = ((at, said(step.text) or (value_of(step.text) if at in tagged else ())) for at, step in enumerate(steps))
     return [Stated(at, value) for at, value in found if value]
 
 
@@ -55,6 +58,17 @@ def said(text: str) -> tuple[str, ...]:
         return value_of(boxes[-1])
     match = _TAGGED.search(text) or _CUE.search(text)
     return value_of(match[1]) if match else ()
+
+
+def reached(steps: Sequence[Step], value: tuple[str, ...]) -> Iterator[int]:
+    """Steps that come to a value without saying that it is the answer: `= 12`, `gives 12`, `is 12`; in order.
+
+    Only a value with numbers can be found so.
+    """
+    if value and value[0][0].isdigit():
+        for at, step in enumerate(steps):
+            if any(value_of(match[1]) == value for match in _RESULT.finditer(step.text)):
+                yield at
 
 
 def value_of(answer: str) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ beginning. It hangs below the line that it goes back to. Four things give a line
                      problem has them, since the beginning
     a rejection      a line that was tried ends with "that does not work", and another one begins
     an exchange      a line that was tried is left for another one ("alternatively") before it came to anything
-    a restart        all since the beginning is left for a second beginning
+    a restart        all since the beginning is left for a second beginning, which a chain that says nowhere that it
+                     turns may begin without a word
 
-A line on which the final answer was said is never given up, nor is what nothing says is tried. Where it is not clear
-what is given up, nothing is.
+A line that came to the final answer is never given up, nor is what nothing says is tried, and one in which something
+was confirmed is not exchanged. Where it is not clear what is given up, nothing is.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from factory.prune.answers import Stated
+from factory.prune.answers import Stated, reached
 from factory.prune.restarts import Restarts
 from factory.prune.steps import TAG, Step
 from factory.prune.turns import Turn, turns_of
@@ -31,13 +33,18 @@ TRIED = frozenset({Turn.SWITCH, Turn.FLOAT})
 """Beginnings of lines that are tried."""
 _BEGINNINGS = (Turn.RESTART, Turn.SWITCH, Turn.CHECK, Turn.FLOAT)
 """What begins a line; the first that a step says counts."""
+_SPOKEN = (Turn.SWITCH, Turn.REVISE)
+"""What a chain says that tells of its turns; one that does is not looked at for silent ones."""
 _EXCHANGE = re.compile(
     r"\b(?:alternatively|instead|another|different(?:ly)?|alternative|some other|a new"
     r"|a better|a simpler|second thought|again)\b",
     re.IGNORECASE,
 )
+_CASE = re.compile(r"\W{0,6}alternatively,? if\b", re.IGNORECASE)
+"""Another case of the same distinction."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_MARKS = re.compile(r"[\s\W]*")
+_STATE = re.compile(r"\d+(?:\.\d+)?(?:(?:,? and |[ ,]+)\d+(?:\.\d+)?)+")
+"""Numbers side by side, such as a step leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,9 @@ def attempts(question: str, steps: Sequence[Step], answers: Sequence[Stated]) ->
     live = [True] * len(steps)
     for one in given_up:
         live[one.first : one.end] = [False] * (one.end - one.first)
-    chain = _Chain(steps, says, live, _keeping(answers))
-    lines = _lines(chain, Restarts(question, steps))
+    chain = _Chain(steps, says, live, _keeping(steps, answers))
+    spoken = any(turn in one for one in says for turn in _SPOKEN)
+    lines = _lines(chain, None if spoken else Restarts(question, steps))
     given_up += _restarted(chain, lines)
     lines, left = _left(chain, lines)
     return lines, given_up + left
@@ -88,11 +96,16 @@ class _Chain:
     live: Sequence[bool]
     """Whether a step is not given up by a named return."""
     final: frozenset[int]
-    """Steps that say the final answer."""
+    """Steps that come to the final answer."""
 
 
-def _keeping(answers: Sequence[Stated]) -> frozenset[int]:
-    return frozenset(one.step for one in answers if one.value == answers[-1].value)
+def _keeping(steps: Sequence[Step], answers: Sequence[Stated]) -> frozenset[int]:
+    if not answers:
+        return frozenset()
+    value = answers[-1].value
+    said_next = {at: next((one.value for one in answers if one.step >= at), value) for at in reached(steps, value)}
+    said = (one.step for one in answers if one.value == value)
+    return frozenset([*said, *(at for at, told in said_next.items() if told == value)])
 
 
 # --- named returns
@@ -104,8 +117,8 @@ def _returns(question: str, steps: Sequence[Step], says: Sequence[dict[Turn, str
     tails: list[tuple[int, list[str]]] = []
     for at, step in enumerate(steps):
         numbers = _NUMBER.findall(step.text)
-        if Turn.RETURN in says[at] and len(numbers) > 1:
-            place = _place(numbers, tails, given)
+        if Turn.RETURN in says[at] and (state := _STATE.search(step.text)):
+            place = _place(_NUMBER.findall(state[0]), tails, given)
             if place is not None:
                 tails = [one for one in tails if one[0] <= place]
                 found.append(GivenUp(place + 1, at + 1, _went_back(says[at][Turn.RETURN], steps, place)))
@@ -144,7 +157,7 @@ def _went_back(phrase: str, steps: Sequence[Step], place: int) -> str:
 # --- lines
 
 
-def _lines(chain: _Chain, restarts: Restarts) -> list[Line]:
+def _lines(chain: _Chain, restarts: Restarts | None) -> list[Line]:
     """The lines in order, none given up yet."""
     begun = [(0, None, "")] + [one for at in range(1, len(chain.steps)) if (one := _beginning(chain, restarts, at))]
     ends = [at for at, *_ in begun[1:]] + [len(chain.steps)]
@@ -154,11 +167,11 @@ def _lines(chain: _Chain, restarts: Restarts) -> list[Line]:
     return lines
 
 
-def _beginning(chain: _Chain, restarts: Restarts, at: int) -> tuple[int, Turn | None, str] | None:
+def _beginning(chain: _Chain, restarts: Restarts | None, at: int) -> tuple[int, Turn | None, str] | None:
     if not chain.live[at]:
         return None
     turn = next((turn for turn in _BEGINNINGS if turn in chain.says[at]), None)
-    if turn is None and (evidence := restarts.at(at)) is not None:
+    if turn is None and restarts is not None and (evidence := restarts.at(at)) is not None:
         return at, Turn.RESTART, evidence
     return None if turn is None else (at, turn, chain.says[at][turn])
 
@@ -200,7 +213,10 @@ def _why(chain: _Chain, line: Line, after: Line, end: int) -> str | None:
     if rejected is not None:
         return f"{rejected!r}, {back}"
     text = chain.steps[after.first].text
-    if after.turn is Turn.SWITCH and _EXCHANGE.search(text[:80]):
+    if _CASE.match(text):
+        return None
+    confirmed = any(Turn.CONFIRM in chain.says[at] for at in range(line.first, end))
+    if after.turn is Turn.SWITCH and _EXCHANGE.search(text[:80]) and not confirmed:
         return f"left without a result, {back}"
     return None
 
@@ -212,12 +228,18 @@ def _rejection(chain: _Chain, first: int, end: int) -> str | None:
 
 def _restarted(chain: _Chain, lines: Sequence[Line]) -> list[GivenUp]:
     """All before the last restart before which the final answer was not said."""
-    starts = [line for line in lines if line.turn is Turn.RESTART and not any(at < line.first for at in chain.final)]
+    restarts = [line for before, line in pairwise(lines) if line.turn is Turn.RESTART and not _opens(before)]
+    starts = [line for line in restarts if not any(at < line.first for at in chain.final)]
     if not starts:
         return []
     last = starts[-1]
     first = next((at for at, step in enumerate(chain.steps) if not _is_blank(step)), 0)
     return [GivenUp(first, last.first, f"{last.phrase} at {chain.steps[last.first].start}, a second beginning")]
+
+
+def _opens(line: Line) -> bool:
+    """Whether a line says no more than that something is checked, so that what is begun again is the check."""
+    return line.turn is Turn.CHECK and line.end - line.first <= WINDOW
 
 
 def _is_blank(step: Step) -> bool:

@@ -1,10 +1,11 @@
 """Verification that repeats, and hedging that leads nowhere.
 
-A check begins by saying that it is one and ends with the step that says that all is well; one that ends in doubt, or
-never ends, is left alone. The first check of a chain that holds stays; those after it repeat. So does a line that
-begins after the final answer was said and ends by saying it again.
+A check begins by saying that it is one and ends with the last step of its line that says that all is well. One in
+which anything is doubted or does not hold is left alone, since it may be what puts the chain right, and so is one of
+another case than before. The first check of a chain that holds stays; those after it repeat. So does a line that begins
+after the final answer was said and ends by saying it again.
 
-A hedge is a step that says nothing but doubt: no number, no formula.
+A hedge is a step that says nothing but doubt: no number, no formula. A lone "so" doubts nothing.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ MAX_CHECK = 24
 """Steps that a check may last."""
 
 _HEDGE = re.compile(
-    r"^[\s*\-]{0,6}(?:(?:hmm+|wait|okay|ok|well|but|so|oh)[,.!…]*\s*)*"
+    r"^[\s*\-]{0,6}(?=[^.]*[a-z])(?!(?:(?:okay|ok|well|but|so|oh)[,.!…]*\s*)+$)"
+    r"(?:(?:hmm+|wait|okay|ok|well|but|so|oh)[,.!…]*\s*)*"
     r"(?:(?:let me (?:think|see)(?: (?:about (?:this|that|it)|carefully|again|step by step))?"
     r"|i(?:'m| am) (?:not (?:sure|certain)|(?:a (?:bit|little) )?(?:confused|stuck|unsure))[^.]{0,60}"
     r"|(?:this|that|it)(?:'s| is| seems| looks| sounds)(?: (?:a bit|quite|getting|very|really|pretty|too))? "
-    r"(?:tricky|confusing|complicated|complex|hard|difficult|messy|tedious|challenging|time-consuming)[^.]{0,40}"
+    r"(?:tricky|confusing|complicated|complex|hard|difficult|messy|tedious|challenging|time-consuming)[^.,]{0,40}"
     r"|(?:is|am) (?:that|this|i) (?:right|correct)"
     r"|i(?:'ll| will)? (?:need to )?(?:think|be careful)[^.]{0,40}))?[.!?…\s]*$",
     re.IGNORECASE,
 )
 _WORK = re.compile(r"[\d=$\\`]")
+_ANOTHER = re.compile(r"\b(?:also|too|as well|both|either)\b", re.IGNORECASE)
+"""What a check of another case says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,19 @@ def repeated_checks(steps: Sequence[Step], lines: Sequence[Line], answers: Seque
 
 
 def _held(steps: Sequence[Step], line: Line) -> Idle | None:
-    """A check from its beginning to the step that says that it holds."""
-    for at in range(line.first, min(line.end, line.first + MAX_CHECK)):
-        says = turns_of(steps[at].text)
-        if Turn.REJECT in says or (at > line.first and Turn.REVISE in says):
-            return None
-        if Turn.CONFIRM in says:
-            return Idle(
-                line.first, at + 1, f"{line.phrase!r} ends with {says[Turn.CONFIRM]!r}, as an earlier check did"
-            )
-    return None
+    """A check from its beginning to the last step that says that it holds; None where not all of it does."""
+    says = [turns_of(step.text) for step in steps[line.first : min(line.end, line.first + MAX_CHECK)]]
+    doubts = any(Turn.REJECT in one for one in says) or any(Turn.REVISE in one for one in says[1:])
+    holds = [at for at, one in enumerate(says) if Turn.CONFIRM in one and (at or _computes(steps[line.first]))]
+    if doubts or not holds or any(_ANOTHER.search(steps[line.first + at].text) for at in holds):
+        return None
+    last, phrase = holds[-1], says[holds[-1]][Turn.CONFIRM]
+    return Idle(line.first, line.first + last + 1, f"{line.phrase!r} ends with {phrase!r}, as an earlier check did")
+
+
+def _computes(step: Step) -> bool:
+    """Whether what is checked is worked out in the step that says that it is."""
+    return "=" in step.text
 
 
 def _said_again(steps: Sequence[Step], lines: Sequence[Line], answers: Sequence[Stated]) -> Iterator[Idle]:

@@ -1,8 +1,8 @@
 """Finds what did not matter in a chain of thought that is free text: dead ends, loops, repeated checks, hedging.
 
 Rules find it, and rules can be wrong: each cut is a guess, with its evidence, and the text that says the final answer
-is never in one. Only the last thinking is read, or all of a text without any. Chains of Countdown are left alone: they
-have a pruner of their own, which replays them.
+is never in one, nor a part of what answer tags enclose. Only the last thinking is read, or all of a text without any.
+Chains of Countdown are left alone: they have a pruner of their own, which replays them.
 
 `Outline` is the seam for another reader of chains, a model for one: it says which lines a chain gives up, and what is
 done with that stays the same.
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Protocol
 
-from factory.prune.answers import Stated, is_answer, stated, thinking
+from factory.prune.answers import Stated, is_answer, said, stated, thinking
 from factory.prune.attempts import GivenUp, Line, attempts
 from factory.prune.base import ABANDONED, AFTER_FIRST_RIGHT, HEDGE, LOOP, REPEATED_CHECK, Cut
 from factory.prune.checks import hedges, repeated_checks
@@ -40,7 +41,7 @@ class FreeTextPruner:
     """Reads any text by its form."""
 
     name = "freetext"
-    version = "1"
+    version = "2"
 
     def __init__(self, outline: Outline = attempts) -> None:
         self._outline = outline
@@ -51,12 +52,16 @@ class FreeTextPruner:
             return []
         start, end = thinking(text)
         steps = steps_of(text, start, end)
-        found = [cut for one in self._found(question_of(problem), steps) if (cut := _made(steps, *one)) is not None]
-        kept = _kept(text, steps)
-        return [piece for cut in found for piece in _spared(cut, kept)]
+        made = self._found(question_of(problem), steps, said(text[end:]))
+        found = [cut for one in made if (cut := _made(steps, *one)) is not None]
+        kept, whole = _kept(text, steps), _boxes(steps)
+        return [cut for cut in found if not _touches(cut, kept) and not _splits(cut, whole)]
 
-    def _found(self, question: str, steps: Sequence[Step]) -> Iterator[tuple[int, int, str, str]]:
-        answers = stated(steps)
+    def _found(
+        self, question: str, steps: Sequence[Step], behind: tuple[str, ...]
+    ) -> Iterator[tuple[int, int, str, str]]:
+        """`behind`: the answer that is said behind the thinking, for one that says none itself."""
+        answers = stated(steps) or ([Stated(len(steps) - 1, behind)] if steps and behind else [])
         lines, given_up = self._outline(question, steps, answers)
         for loop in loops(steps):
             rounds = (loop.end - loop.first) / loop.period
@@ -103,28 +108,34 @@ def after_first_right(text: str, is_right: Callable[[str], bool]) -> Cut | None:
 
 def _made(steps: Sequence[Step], first: int, end: int, reason: str, evidence: str) -> Cut | None:
     """Tags at either end stay."""
-    while first < end and TAG.fullmatch(steps[first].text.strip()):
+    while first < end and _is_tag(steps[first]):
         first += 1
     return Cut(steps[first].start, steps[end - 1].end, reason, evidence, guess=True) if first < end else None
 
 
 def _kept(text: str, steps: Sequence[Step]) -> list[tuple[int, int]]:
-    """Stretches that no cut may touch: tags, the last answer, and the last paragraph where nothing follows it."""
-    answers = stated(steps)
-    kept = [(step.start, step.end) for step in steps if TAG.fullmatch(step.text.strip())]
-    kept += [(steps[one.step].start, steps[one.step].end) for one in answers[-1:]]
+    """Stretches that no cut may touch: tags of thinking, the last answer, and the last step where nothing follows."""
+    kept = [(step.start, step.end) for step in steps if _is_tag(step) and "answer" not in step.text]
+    kept += [(steps[one.step].start, steps[one.step].end) for one in stated(steps)[-1:]]
     if steps and not text[steps[-1].end :].strip():
-        kept.append((_last_paragraph(steps), steps[-1].end))
+        kept.append((steps[-1].start, steps[-1].end))
     return kept
 
 
-def _last_paragraph(steps: Sequence[Step]) -> int:
-    at = len(steps) - 1
-    while at > 0 and not steps[at - 1].text.endswith("\n\n"):
-        at -= 1
-    return steps[at if at > 0 else len(steps) - 1].start
+def _boxes(steps: Sequence[Step]) -> list[tuple[int, int]]:
+    """Stretches from an opening tag of an answer to its closing one."""
+    tags = [step for step in steps if _is_tag(step) and "answer" in step.text]
+    return [(one.start, other.end) for one, other in pairwise(tags) if "/" not in one.text and "/" in other.text]
 
 
-def _spared(cut: Cut, kept: Sequence[tuple[int, int]]) -> list[Cut]:
-    """What of a cut touches nothing that is kept: all of it, or nothing where it would come to pieces."""
-    return [] if any(start < cut.end and cut.start < end for start, end in kept) else [cut]
+def _is_tag(step: Step) -> bool:
+    return bool(TAG.fullmatch(step.text.strip()))
+
+
+def _touches(cut: Cut, stretches: Sequence[tuple[int, int]]) -> bool:
+    return any(start < cut.end and cut.start < end for start, end in stretches)
+
+
+def _splits(cut: Cut, stretches: Sequence[tuple[int, int]]) -> bool:
+    """Whether a cut takes a part of one of these."""
+    return any(_touches(cut, [one]) and not (cut.start <= one[0] and one[1] <= cut.end) for one in stretches)

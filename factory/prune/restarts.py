@@ -2,7 +2,8 @@
 
 Signs are added up: the step begins like the chain did, or as solutions begin; its words and numbers are the problem's;
 its numbering begins anew; a remark without any work stands before it; and nothing from there on uses what was
-found before. Only the first step of a line, or of what follows a remark, can be one, and only behind some work.
+found before. Only the first step of a line, or of what follows a remark, can be one, only behind a step that came to
+something, and none that goes on from what it follows ("so", "now").
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ FRESH = 1.0
 """Points for using nothing that was found before."""
 
 _WORK = re.compile(r"[\d=$\\`:]")
+_RESULT = re.compile(r"[=≈<>]|\b(?:is|are|gives|get|equals|costs?|has|have|was|were)\b[^.\n]{0,30}\d")
+"""What a step that comes to something says."""
+_GOES_ON = re.compile(
+    r"[\s*#>\-]{0,8}(?:now|so|thus|therefore|hence|then|next|also)\b|.{0,60}\bindeed\b", re.IGNORECASE
+)
+"""How a step goes on from what stands before it."""
 _NEXT = re.compile(
     r"\b(?:now|next|let's|let us|we|first|second|following|simplif\w+|comput\w+|calculat\w+|solv\w+|find)\b",
     re.IGNORECASE,
@@ -81,6 +88,7 @@ _OPENING = re.compile(
     r"|given\b|first\b|step 1\b|here's\b|the (?:problem|question|given|total|number)\b|i (?:need|have) to\b|steps?:)",
     re.IGNORECASE,
 )
+_FIRST = re.compile(r"[\s*#>\-]{0,8}(?:\w+[,.]?\s+)?first\b", re.IGNORECASE)
 _NUMBERED = re.compile(r"^[\s*#]{0,8}(?:step\s+)?1[.:)]", re.IGNORECASE)
 
 
@@ -92,14 +100,18 @@ class Restarts:
         self._question = _words(question)
         self._openings = [_start(step.text) for step in steps[:2]]
         start = steps[0].start if steps else 0
+        self._worked = next((at + 1 for at, step in enumerate(steps) if _RESULT.search(step.text)), len(steps))
         self._bridged = _Bridged(bridges(question, "".join(step.text for step in steps)), start)
+        self._first = next((step.start for step in steps if _FIRST.match(step.text)), 0)
         self._numbered = next((at for at, step in enumerate(steps) if _NUMBERED.match(step.text)), len(steps))
 
     def at(self, place: int) -> str | None:
         """The evidence that the chain begins over with this step; None where it does not."""
         step = self._steps[place]
         remark = self._is_remark(place - 1)
-        if place < AFTER or not (self._begins(place) or (remark and self._begins(place - 1))):
+        if place < max(AFTER, self._worked) or not (self._begins(place) or (remark and self._begins(place - 1))):
+            return None
+        if _GOES_ON.match(step.text):
             return None
         points = self._like_the_opening(step) + self._like_the_problem(place) + self._numbered_anew(place)
         points += (REMARK if remark else 0.0) + (0.0 if self._bridged.at(step.start) else FRESH)
@@ -118,7 +130,8 @@ class Restarts:
     def _like_the_opening(self, step: Step) -> float:
         start = _start(step.text)
         shared = max((_shared(start, opening) for opening in self._openings), default=0)
-        return min(shared, 4) / 4 + (1.0 if _OPENING.match(step.text) else 0.0)
+        opens = _OPENING.match(step.text) and not (_FIRST.match(step.text) and step.start <= self._first)
+        return min(shared, 4) / 4 + (1.0 if opens else 0.0)
 
     def _like_the_problem(self, place: int) -> float:
         said = _words(self._steps[place].text)

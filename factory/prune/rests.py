@@ -33,7 +33,8 @@ _MADE = re.compile(
     r"[\s$\\(\[{*#≈=-]{0,8}$"
 )
 _NAMED = re.compile(
-    r"\b(?:let|denote|call|define|set|suppose|assume|where|say|with|for|if|consider|represent|given)\b[^.;\n]{0,40}$",
+    r"\b(?:(?:let(?! me\b)|denote|call|define|set|suppose|assume|consider|represent)\b[^.;\n]{0,40}"
+    r"|(?:where|say|with|for|if|given)(?: (?:any|all|each|every|some|an?|the|integers?|numbers?))*[\s$\\(]{1,4})$",
     re.IGNORECASE,
 )
 _BARE = re.compile(r"[a-z]\s*(?:\\\(|\$|\()\s*$", re.IGNORECASE)

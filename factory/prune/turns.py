@@ -80,7 +80,7 @@ _RULES: Mapping[Turn, str] = {
         |speculative|vague|tedious)\b
         |\binvalid\b|\bincorrect\b|\bimpossible\b|[✗❌✘]|\bwrong\b|\bnowhere\b|\bovershoots?\b|\(\s*(?:no|not
         |still not)\b
-        |, (?:but )?(?:still )?not \d+|\bneed \d+ more\b|\bnot equal\b|≠|\bunrealistic\b
+        |, (?:but )?(?:still )?not \d+|\bneed \d+ more\b|\bnot equal\b|\d\s?≠\s?\d|\bunrealistic\b
     """,
     Turn.SWITCH: rf"""
         {_LEAD}(?:alternatively|instead|on second thought|how about|what if|what about|next (?:attempt|try)

@@ -1,12 +1,12 @@
-"""The free-text pruner on chains whose dead ends are known, and on long chains: what it removes, and whether rightly.
+"""The free-text pruner on chains whose dead ends are known: what it removes, and whether rightly.
 
     python -m tests.bench.pruning --save
 
 Replayable: traces in the bundled teacher's language, which the pruner reads without knowing it; the truth is what
 `CountdownPruner` removes by replay. Game of 24: wrong samples of a model before a right one (`tot_game24_gpt4_cot`),
-joined by held-out phrases. Spliced: see `_splices`. Long: Sky-T1 chains, loops against a compression ratio. Rules were
-chosen on one half of the problems (by a hash); both halves of `spliced` are told. The data lie in `../shared/data`,
-beside the project's root; without them only the first part is run.
+joined by held-out phrases. Spliced: see `_splices`. Rules were chosen on one half of the problems (by a hash); both
+halves of `spliced` are told. The data lie in `../shared/data`, beside the project's root; without them only the first
+part is run.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ import argparse
 import json
 import random
 import sys
-import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factory.prune.answers import said
-from factory.prune.base import HEDGE, LOOP, REPEATED_CHECK, Cut, merge
+from factory.prune.base import HEDGE, REPEATED_CHECK, Cut, merge
 from factory.prune.countdown import CountdownPruner
-from factory.prune.freetext import FreeTextPruner, is_answer_only, question_of
+from factory.prune.freetext import FreeTextPruner, question_of
 from factory.prune.rests import withdraw
 from factory.sources import countdown
 from factory.types import Check, Message, Problem
@@ -34,12 +31,6 @@ from tests.bench._splices import DATA, rows, splices
 from tests.bench._turnings import HELD_OUT
 
 RESULTS = Path(__file__).parent / "results" / "pruning.json"
-LONG_FILES = (
-    "skyt1_32b_longcot_aime24_7ckpt.jsonl.gz",
-    "skyt1_14b_27b_wrong_vs_correct_aime24_amc23.jsonl.gz",
-)
-COMPRESSED = 10.0
-"""Times that zlib shrinks a text from which on it is called a looping one."""
 SPARED = frozenset({REPEATED_CHECK, HEDGE})
 
 
@@ -125,45 +116,9 @@ def spliced(*, tuned: bool) -> list[Known]:
     return [Known(one.problem, one.text, [(0, one.end)]) for one in splices(HELD_OUT, 1000, tuned=tuned)]
 
 
-def long_chains(limit: int) -> dict[str, Any]:
-    """Loops against compression, and what each variant saves, in characters."""
-    agree: Counter[str] = Counter()
-    size: Counter[str] = Counter()
-    for name in LONG_FILES:
-        for row in list(rows(f"rollouts/{name}"))[:limit]:
-            _one_long(row["question"], row["code"][0], bool(row["score"][0]), agree, size)
-    full = size["full"] or 1
-    saved = {name: round(1 - size[name] / full, 4) for name in ("pruned", "concise")}
-    return {"counts": dict(agree), "saved_of_right_chains": saved}
-
-
-def _one_long(question: str, text: str, right: bool, agree: Counter[str], size: Counter[str]) -> None:
-    problem = Problem("0", (Message("user", question),), None, (), "bench")
-    ratio = len(text.encode()) / len(zlib.compress(text.encode()))
-    looped = any(cut.reason == LOOP for cut in FreeTextPruner().cuts(problem, text))
-    agree[f"{'loop' if looped else 'no loop'}, {'compresses' if ratio >= COMPRESSED else 'does not compress'}"] += 1
-    if not right:
-        return
-    size["full"] += len(text)
-    agree["right"] += 1
-    for variant, spared in (("pruned", SPARED), ("concise", frozenset[str]())):
-        cuts, _ = made_cuts(problem, text, spared)
-        left = _without(text, cuts)
-        size[variant] += len(left)
-        agree[f"{variant}: final answer lost"] += said(left) != said(text)
-        agree[f"{variant}: answer only"] += bool(cuts) and is_answer_only(text, cuts)
-
-
-def _without(text: str, cuts: list[Cut]) -> str:
-    for cut in reversed(cuts):
-        text = text[: cut.start] + text[cut.end :]
-    return text
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--save", action="store_true")
-    parser.add_argument("--long", type=int, default=60, help="rows of each file of long chains")
     options = parser.parse_args()
     figures: dict[str, Any] = {"teacher": measured(teachers(300))}
     print("teacher", figures["teacher"], flush=True)
@@ -178,8 +133,6 @@ def main() -> None:
         figures[f"spliced, {name}"] = measured(chains)
         figures[f"controls, {name}"] = controls(chains)
         print(name, figures[f"spliced, {name}"], figures[f"controls, {name}"], flush=True)
-    figures["long"] = long_chains(options.long)
-    print("long", figures["long"], flush=True)
     if options.save:
         RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
 

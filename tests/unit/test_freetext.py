@@ -137,3 +137,30 @@ def test_a_chain_of_which_only_the_answer_is_left() -> None:
     text = "Let me try 3 * 5 = 15.\nThe answer is 15."
     assert is_answer_only(text, [Cut(0, 23, ABANDONED)])
     assert not is_answer_only(text, [])
+
+
+def test_a_chain_that_says_its_turns_does_not_begin_over_silently() -> None:
+    first = "To make 391, we combine the numbers.\n\n57 + 90 = 147 and more.\n\nI have lost the thread.\n\n"
+    again = "To make 391, we combine the numbers 57, 90 and 14.\n\n90 * 4 = 360.\n\n"
+    assert cuts(first + again + END, ABANDONED) == [first]
+    assert cuts(first + "Wait, 5 is odd.\n\n" + again + END, ABANDONED) == []
+
+
+def test_a_check_that_comes_to_doubt_or_is_of_another_case_stays() -> None:
+    check = "Let me verify: 57 + 360 = 417, which is correct.\n\n"
+    for second in (
+        "Let me check 417 - 26 = 391, which matches.\n\nBut that is impossible.\n\n",
+        "Let me check 4 = 4, also works.\n\n",
+    ):
+        assert cuts(START + WAY + check + second + END, REPEATED_CHECK) == []
+
+
+@pytest.mark.parametrize("text", ["So,\n\n", "------\n", "This seems messy, but maybe I can expand.\n\n"])
+def test_what_doubts_nothing_is_no_hedge(text: str) -> None:
+    assert cuts(START + text + WAY + END, HEDGE) == []
+
+
+def test_an_answer_in_tags_is_one_and_is_cut_whole_or_not_at_all() -> None:
+    wrong = "To make 391, we add 57 + 90 = 147.\n\nAs found.\n\n<answer>147</answer>\n\nI have lost the thread.\n\n"
+    text = wrong + "To make 391, we take the numbers 57, 90 and 14.\n\n90 * 4 = 360.\n\n<answer>391</answer>"
+    assert cuts(text, ABANDONED) == [wrong]

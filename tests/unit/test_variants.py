@@ -81,3 +81,15 @@ def test_a_withdrawn_cut_is_told() -> None:
     pruned = made(chain)["pruned"]
     assert thought(pruned) == chain
     assert ["357" in one.evidence for one in pruned.withdrawn] == [True]
+
+
+def test_reflective_keeps_the_shortest_attempt_with_the_turn_away_from_it() -> None:
+    between = "Let me try 90 * 4 = 360, which works.\n\n"
+    found = made(START + TWO + between + ONE + WAY + SAID)
+    assert thought(found["pruned"]) == START + between + WAY + SAID
+    assert len(ONE) < len(TWO)
+    assert thought(found["reflective"]) == START + between + ONE + WAY + SAID
+
+
+def test_attempts_that_touch_are_one_to_reflective() -> None:
+    assert thought(made(START + ONE + TWO + WAY + SAID)["reflective"]) == START + ONE + TWO + WAY + SAID
