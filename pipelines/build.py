@@ -209,8 +209,9 @@ def pruners(outline: Outline = attempts) -> list[Pruner]:
     """All of them: each leaves alone what it does not understand.
 
     Free text is pruned whatever checks a problem has, but for Countdown, which is replayed: the rules read the turns of
-    the prose, never split fenced code, and where an answer depends on more than what is left of its text (a program, a
-    grid), what is left is verified again and refused. Measured are mathematics and the game of 24 only.
+    the prose, never split fenced code, leave an answer alone that is nothing but a program, and where an answer depends
+    on more than what is left of its text (a grid), what is left is verified again and refused. Measured are mathematics
+    and the game of 24 only.
     """
     return [CountdownPruner(), FreeTextPruner(outline)]
 

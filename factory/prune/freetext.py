@@ -2,7 +2,8 @@
 
 Rules find it, and rules can be wrong: each cut is a guess, with its evidence, and the text that says the final answer
 is never in one, nor a part of what answer tags enclose. Only the last thinking is read, or all of a text without any.
-Chains of Countdown are left alone: they have a pruner of their own, which replays them.
+Chains of Countdown are left alone: they have a pruner of their own, which replays them. So are answers that are nothing
+but a program.
 
 `Outline` is the seam for another reader of chains, a model for one: it says which lines a chain gives up, and what is
 done with that stays the same.
@@ -48,7 +49,7 @@ class FreeTextPruner:
 
     def cuts(self, problem: Problem, text: str) -> list[Cut]:
         """Guesses, in the order of precedence: loops, what was given up, repeated checks, hedging."""
-        if any(check.verifier == "countdown" for check in problem.checks):
+        if any(check.verifier == "countdown" for check in problem.checks) or _is_program(problem, text):
             return []
         start, end = thinking(text)
         steps = steps_of(text, start, end)
@@ -72,6 +73,14 @@ class FreeTextPruner:
             yield idle.first, idle.end, REPEATED_CHECK, idle.evidence
         for idle in hedges(steps):
             yield idle.first, idle.end, HEDGE, idle.evidence
+
+
+def _is_program(problem: Problem, text: str) -> bool:
+    """Whether an answer is nothing but a program, in which no line can go that is not dead code.
+
+    Where a program is in a fence or behind thinking, the text before it is read.
+    """
+    return any(check.verifier == "code" for check in problem.checks) and "```" not in text and not TAG.search(text)
 
 
 def question_of(problem: Problem) -> str:

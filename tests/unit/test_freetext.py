@@ -69,6 +69,14 @@ def test_a_chain_of_countdown_is_left_to_its_own_pruner() -> None:
     assert FreeTextPruner().cuts(problem, START + DETOUR + WAY + END) == []
 
 
+def test_an_answer_that_is_a_program_is_left_whole_and_the_words_before_a_program_are_not() -> None:
+    program = "def f(a):\n    # Let me try another way.\n    return a + 1\n\n\n" * 6
+    asks = Problem("0", PROBLEM.messages, None, (Check("code", {}),), "test")
+    assert FreeTextPruner().cuts(asks, program) == []
+    assert FreeTextPruner().cuts(PROBLEM, program) != []
+    assert cuts(START + DETOUR + WAY + "```python\na = 1\n```\n", ABANDONED, asks) == [DETOUR]
+
+
 def test_only_thinking_is_cut() -> None:
     text = f"<think>\n{START}{DETOUR}{WAY}</think>\n{DETOUR}{WAY}{END}"
     assert cuts(text, ABANDONED) == [DETOUR]
