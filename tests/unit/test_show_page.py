@@ -205,7 +205,7 @@ def test_a_page_goes_to_standard_output_in_utf8(chains: str) -> None:
 def test_options_that_would_do_nothing_are_refused(chains: str, tmp_path: Path) -> None:
     for options in ({"as_json": True, "html": "-"}, {"as_json": True, "whole": True}, {"whole": True}):
         with pytest.raises(ConfigError, match="--"):
-            show(chains, None, **options)  # type: ignore[arg-type]
+            show(chains, None, **options)
     with pytest.raises(StorageError, match="No such file"):
         show(chains, None, html=str(tmp_path / "no" / "page.html"))
 
