@@ -233,9 +233,10 @@ class VllmEngine:
         from vllm.usage.usage_lib import UsageContext
 
         _refuse_unknown(self._args, [field.name for field in dataclasses.fields(AsyncEngineArgs)], "engine argument")
+        defaults = {"disable_log_stats": True} | (_WHOLE_PROMPTS if _is_on_cpus() else {})
         own = {"additional_config": {**self._args.get("additional_config", {}), "tether": _Tether()}}
         try:
-            args = AsyncEngineArgs(model=self._model, **{"disable_log_stats": True, **self._args, **own})
+            args = AsyncEngineArgs(model=self._model, **{**defaults, **self._args, **own})
             return args.create_engine_config(UsageContext.ENGINE_CONTEXT), args.disable_log_stats
         except (ValueError, TypeError, OSError, NotImplementedError) as error:
             raise ConfigError(f"vllm engine: {_one_line(error)}") from error
@@ -514,6 +515,17 @@ def _vocabulary(llm: Any) -> tuple[str, ...]:
         return ()
     count = min(len(tokenizer), llm.vllm_config.model_config.get_vocab_size())
     return tuple(tokenizer.batch_decode([[token] for token in range(count)], skip_special_tokens=True))
+
+
+_WHOLE_PROMPTS = {"enable_chunked_prefill": False}
+"""On CPUs vLLM's core dies of a seeded request whose prompt it computes in parts (seen in 0.24.0, "CPU Generator does
+not use offset"), so there it computes prompts whole, unless the arguments say otherwise."""
+
+
+def _is_on_cpus() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
 
 
 def _sampled_logprobs(flat: Any, count: int) -> tuple[float, ...]:

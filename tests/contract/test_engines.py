@@ -166,6 +166,22 @@ async def test_tokens_that_end_a_turn_and_stop_strings_stand_together(case: Case
     assert (answer.finish, answer.text) == (FinishReason.END, "<think>")
 
 
+async def test_seeded_requests_with_long_prompts_do_not_hurt_the_engine(case: Case) -> None:
+    """More tokens than are computed in one step: vLLM's core on CPUs dies of such a prompt that it computes in parts."""
+    if not isinstance(case.engine, vllm.VllmEngine):
+        pytest.skip("it is vLLM's core that computes prompts in parts")
+    ids = case.renderer.render(QUESTION).token_ids or ()
+    long = (ids * 400)[:400]
+    prompts = [Prompt((), token_ids=(ids[number % len(ids)], *long)) for number in range(PLACES)]
+    answers = await asyncio.gather(
+        *(
+            case.engine.generate(prompt, Request(Sampling(max_tokens=5, extra=ENDLESS), seed=number))
+            for number, prompt in enumerate(prompts)
+        )
+    )
+    assert [answer.generated_tokens for answer in answers] == [5] * PLACES
+
+
 async def test_the_length_limit_is_exact(case: Case) -> None:
     answer = await case.engine.generate(*asked(case, max_tokens=7, extra=ENDLESS))
     assert (answer.finish, answer.generated_tokens) == (FinishReason.LENGTH, 7)
