@@ -167,7 +167,7 @@ async def test_tokens_that_end_a_turn_and_stop_strings_stand_together(case: Case
 
 
 async def test_seeded_requests_with_long_prompts_do_not_hurt_the_engine(case: Case) -> None:
-    """More tokens than are computed in one step: of a prompt that is computed in parts vLLM's core on CPUs would die."""
+    """More tokens than one step computes: of a prompt that is computed in parts vLLM's core on CPUs would die."""
     if not isinstance(case.engine, vllm.VllmEngine):
         pytest.skip("it is vLLM's core that computes prompts in parts")
     ids = case.renderer.render(QUESTION).token_ids or ()
