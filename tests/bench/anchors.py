@@ -144,15 +144,15 @@ def runs(gone: frozenset[int]) -> list[tuple[int, int]]:
     return [(at, next(n for n in range(1, len(gone) + 1) if at + n not in gone)) for at in firsts]
 
 
-def random_cut(draw: random.Random, gone: frozenset[int], end: int, near: int) -> frozenset[int]:
-    """As many sentences as `gone` has, in as many stretches of the same lengths, apart and near to where those are."""
+def random_cut(draw: random.Random, stretches: Sequence[tuple[int, int]], end: int, near: int) -> frozenset[int]:
+    """As many stretches of the same lengths, apart and near to where these are."""
     while True:
         taken: set[int] = set()
-        for first, count in runs(gone):
+        for first, count in stretches:
             low, high = max(0, first - near), min(end - count, first + near)
             place = draw.randint(min(low, high), high)
             taken |= set(range(place, place + count))
-        if len(taken) == len(gone):
+        if len(taken) == sum(count for _, count in stretches):
             return frozenset(taken)
 
 
@@ -169,7 +169,7 @@ Share = tuple[float, float]
 def resting(one: Removed) -> Share:
     """Kept sentences behind the first cut that depend on a removed one, of all that are kept behind it."""
     kept = [at for at in range(min(one.gone), len(one.labels.spans)) if at not in one.gone]
-    return sum(bool(one.labels.depends[at] & one.gone) for at in kept), len(kept)
+    return sum(not one.gone.isdisjoint(one.labels.depends[at]) for at in kept), len(kept)
 
 
 def needed(one: Removed) -> Share:
@@ -205,7 +205,8 @@ def compared(cut: Sequence[Removed], ends: Callable[[Labels], int], *, blind: bo
     if not ours:
         return told
     draw = random.Random(3)
-    drawn = [[_drawn(draw, one, ends(one.labels)) for one in ours] for _ in range(DRAWS)]
+    where = [(one.labels, runs(one.gone), ends(one.labels)) for one in ours]
+    drawn = [[_drawn(draw, *place) for place in where] for _ in range(DRAWS)]
     tails = [Removed(one.labels, tail(len(one.gone), ends(one.labels))) for one in ours]
     for name, figure in FIGURES.items():
         told[name] = _figure(figure, ours, drawn, tails if blind else None)
@@ -213,8 +214,8 @@ def compared(cut: Sequence[Removed], ends: Callable[[Labels], int], *, blind: bo
     return told | {"importance_against_kept": kept}
 
 
-def _drawn(draw: random.Random, one: Removed, end: int) -> Removed:
-    return Removed(one.labels, random_cut(draw, one.gone, end, max(3, round(NEAR * end))))
+def _drawn(draw: random.Random, labels: Labels, stretches: Sequence[tuple[int, int]], end: int) -> Removed:
+    return Removed(labels, random_cut(draw, stretches, end, max(3, round(NEAR * end))))
 
 
 def _figure(
