@@ -61,8 +61,8 @@ class Labels:
     """Indices of the sentences that each depends on."""
     ground: frozenset[int]
     """Those on which the last one rests, through any number of others."""
-    importance: list[float]
-    """How far the share of right ends moves, in [0, 1]."""
+    gain: list[float]
+    """How much larger the share of right ends is with each sentence than with another in its place, in [-1, 1]."""
     settled: int
     """Index of the first sentence behind the first right answer; as many as there are where none is said."""
 
@@ -95,7 +95,7 @@ def _labels(row: dict[str, Any]) -> Labels:
         spans,
         depends,
         _ground(depends),
-        [abs(one["counterfactual_importance_accuracy"]) for one in chunks],
+        [-one["counterfactual_importance_accuracy"] for one in chunks],  # there it is another's share less this one's
         sum(1 for start, _ in spans if start < settled),
     )
 
@@ -178,13 +178,18 @@ def needed(one: Removed) -> Share:
 
 
 def importance(one: Removed) -> Share:
-    """Importance of the removed sentences, and how many they are."""
-    return sum(one.labels.importance[at] for at in one.gone), len(one.gone)
+    """How far the removed sentences move the share of right ends, in either direction."""
+    return sum(abs(one.labels.gain[at]) for at in one.gone), len(one.gone)
+
+
+def gain(one: Removed) -> Share:
+    """How much they raise it."""
+    return sum(one.labels.gain[at] for at in one.gone), len(one.gone)
 
 
 def importance_of_kept(one: Removed) -> Share:
-    """The same of the sentences that stay."""
-    kept = [one.labels.importance[at] for at in range(len(one.labels.spans)) if at not in one.gone]
+    """The importance of the sentences that stay."""
+    kept = [abs(one.labels.gain[at]) for at in range(len(one.labels.spans)) if at not in one.gone]
     return sum(kept), len(kept)
 
 
@@ -192,11 +197,12 @@ FIGURES: dict[str, Callable[[Removed], Share]] = {
     "kept_resting_on_removed": resting,
     "removed_that_the_end_rests_on": needed,
     "importance_of_removed": importance,
+    "gain_of_removed": gain,
 }
 
 
 def compared(cut: Sequence[Removed], ends: Callable[[Labels], int], *, blind: bool = True) -> dict[str, Any]:
-    """Every figure of the rules' cuts, of random ones and of the tail; smaller is better in all three.
+    """Every figure of the rules' cuts, of random ones and of the tail; smaller is better in all.
 
     `ends`: behind which sentence of a chain nothing is cut. `blind`: whether to compare with the tail.
     """
