@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -56,7 +57,8 @@ class FreeTextPruner:
         made = self._found(question_of(problem), steps, said(text[end:]))
         found = [cut for one in made if (cut := _made(steps, *one)) is not None]
         kept, whole = _kept(text, steps), _boxes(steps)
-        return [cut for cut in found if not _touches(cut, kept) and not _splits(cut, whole)]
+        cuts = [_up_to(cut, kept) if cut.reason == LOOP else cut for cut in found]
+        return [cut for cut in cuts if cut.start < cut.end and not _touches(cut, kept) and not _splits(cut, whole)]
 
     def _found(
         self, question: str, steps: Sequence[Step], behind: tuple[str, ...]
@@ -139,6 +141,11 @@ def _boxes(steps: Sequence[Step]) -> list[tuple[int, int]]:
 
 def _is_tag(step: Step) -> bool:
     return bool(TAG.fullmatch(step.text.strip()))
+
+
+def _up_to(cut: Cut, stretches: Sequence[tuple[int, int]]) -> Cut:
+    """A loop as far as the first of these in it: what is left of its last round is only said once more."""
+    return replace(cut, end=min((start for start, _ in stretches if cut.start <= start < cut.end), default=cut.end))
 
 
 def _touches(cut: Cut, stretches: Sequence[tuple[int, int]]) -> bool:

@@ -9,13 +9,14 @@ a round is long.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from factory.prune.steps import Step
 
 MAX_PERIOD = 60
-"""Steps of the longest round that is looked for."""
+"""Steps of the longest round that is looked for whatever it holds; a longer one is, where half of it comes again."""
 LONG = 240
 """Characters of a round from which on being said twice is enough."""
 SHORT = 12
@@ -51,12 +52,23 @@ def loops(steps: Sequence[Step]) -> list[Loop]:
     keys = [_key(step.text) for step in steps]
     taken = [False] * len(steps)
     found: list[Loop] = []
-    for period in range(1, min(MAX_PERIOD, len(steps) // 2) + 1):
+    for period in [*range(1, min(MAX_PERIOD, len(steps) // 2) + 1), *_long_periods(keys)]:
         for loop in _of_period(steps, keys, period):
             if not any(taken[loop.first : loop.end]):
                 found.append(loop)
                 taken[loop.first : loop.end] = [True] * (loop.end - loop.first)
     return sorted(found, key=lambda loop: loop.first)
+
+
+def _long_periods(keys: Sequence[_Key]) -> list[int]:
+    """Distances above MAX_PERIOD at which as many steps as half a round come again word for word."""
+    last: dict[_Key, int] = {}
+    counts: Counter[int] = Counter()
+    for at, key in enumerate(keys):
+        if key in last:
+            counts[at - last[key]] += 1
+        last[key] = at
+    return sorted(period for period, count in counts.items() if period > MAX_PERIOD and 2 * count >= period)
 
 
 def _key(text: str) -> _Key:

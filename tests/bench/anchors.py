@@ -61,8 +61,8 @@ class Labels:
     """Indices of the sentences that each depends on."""
     ground: frozenset[int]
     """Those on which the last one rests, through any number of others."""
-    importance: list[float]
-    """How far the share of right ends moves, in [0, 1]."""
+    gain: list[float]
+    """How much larger the share of right ends is with each sentence than with another in its place, in [-1, 1]."""
     settled: int
     """Index of the first sentence behind the first right answer; as many as there are where none is said."""
 
@@ -95,7 +95,7 @@ def _labels(row: dict[str, Any]) -> Labels:
         spans,
         depends,
         _ground(depends),
-        [abs(one["counterfactual_importance_accuracy"]) for one in chunks],
+        [-one["counterfactual_importance_accuracy"] for one in chunks],  # there it is another's share less this one's
         sum(1 for start, _ in spans if start < settled),
     )
 
@@ -144,15 +144,15 @@ def runs(gone: frozenset[int]) -> list[tuple[int, int]]:
     return [(at, next(n for n in range(1, len(gone) + 1) if at + n not in gone)) for at in firsts]
 
 
-def random_cut(draw: random.Random, gone: frozenset[int], end: int, near: int) -> frozenset[int]:
-    """As many sentences as `gone` has, in as many stretches of the same lengths, apart and near to where those are."""
+def random_cut(draw: random.Random, stretches: Sequence[tuple[int, int]], end: int, near: int) -> frozenset[int]:
+    """As many stretches of the same lengths, apart and near to where these are."""
     while True:
         taken: set[int] = set()
-        for first, count in runs(gone):
+        for first, count in stretches:
             low, high = max(0, first - near), min(end - count, first + near)
             place = draw.randint(min(low, high), high)
             taken |= set(range(place, place + count))
-        if len(taken) == len(gone):
+        if len(taken) == sum(count for _, count in stretches):
             return frozenset(taken)
 
 
@@ -169,7 +169,7 @@ Share = tuple[float, float]
 def resting(one: Removed) -> Share:
     """Kept sentences behind the first cut that depend on a removed one, of all that are kept behind it."""
     kept = [at for at in range(min(one.gone), len(one.labels.spans)) if at not in one.gone]
-    return sum(bool(one.labels.depends[at] & one.gone) for at in kept), len(kept)
+    return sum(not one.gone.isdisjoint(one.labels.depends[at]) for at in kept), len(kept)
 
 
 def needed(one: Removed) -> Share:
@@ -178,13 +178,18 @@ def needed(one: Removed) -> Share:
 
 
 def importance(one: Removed) -> Share:
-    """Importance of the removed sentences, and how many they are."""
-    return sum(one.labels.importance[at] for at in one.gone), len(one.gone)
+    """How far the removed sentences move the share of right ends, in either direction."""
+    return sum(abs(one.labels.gain[at]) for at in one.gone), len(one.gone)
+
+
+def gain(one: Removed) -> Share:
+    """How much they raise it."""
+    return sum(one.labels.gain[at] for at in one.gone), len(one.gone)
 
 
 def importance_of_kept(one: Removed) -> Share:
-    """The same of the sentences that stay."""
-    kept = [one.labels.importance[at] for at in range(len(one.labels.spans)) if at not in one.gone]
+    """The importance of the sentences that stay."""
+    kept = [abs(one.labels.gain[at]) for at in range(len(one.labels.spans)) if at not in one.gone]
     return sum(kept), len(kept)
 
 
@@ -192,11 +197,12 @@ FIGURES: dict[str, Callable[[Removed], Share]] = {
     "kept_resting_on_removed": resting,
     "removed_that_the_end_rests_on": needed,
     "importance_of_removed": importance,
+    "gain_of_removed": gain,
 }
 
 
 def compared(cut: Sequence[Removed], ends: Callable[[Labels], int], *, blind: bool = True) -> dict[str, Any]:
-    """Every figure of the rules' cuts, of random ones and of the tail; smaller is better in all three.
+    """Every figure of the rules' cuts, of random ones and of the tail; smaller is better in all.
 
     `ends`: behind which sentence of a chain nothing is cut. `blind`: whether to compare with the tail.
     """
@@ -205,7 +211,8 @@ def compared(cut: Sequence[Removed], ends: Callable[[Labels], int], *, blind: bo
     if not ours:
         return told
     draw = random.Random(3)
-    drawn = [[_drawn(draw, one, ends(one.labels)) for one in ours] for _ in range(DRAWS)]
+    where = [(one.labels, runs(one.gone), ends(one.labels)) for one in ours]
+    drawn = [[_drawn(draw, *place) for place in where] for _ in range(DRAWS)]
     tails = [Removed(one.labels, tail(len(one.gone), ends(one.labels))) for one in ours]
     for name, figure in FIGURES.items():
         told[name] = _figure(figure, ours, drawn, tails if blind else None)
@@ -213,8 +220,8 @@ def compared(cut: Sequence[Removed], ends: Callable[[Labels], int], *, blind: bo
     return told | {"importance_against_kept": kept}
 
 
-def _drawn(draw: random.Random, one: Removed, end: int) -> Removed:
-    return Removed(one.labels, random_cut(draw, one.gone, end, max(3, round(NEAR * end))))
+def _drawn(draw: random.Random, labels: Labels, stretches: Sequence[tuple[int, int]], end: int) -> Removed:
+    return Removed(labels, random_cut(draw, stretches, end, max(3, round(NEAR * end))))
 
 
 def _figure(

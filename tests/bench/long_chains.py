@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from factory.prune.answers import said
@@ -102,7 +103,8 @@ def loop_figures(read: Sequence[Found]) -> dict[str, Any]:
         told[key] += 1
         told[f"right: {key}"] += one.chain.right
         size[key].append(round(100 * looped / len(one.chain.text)))
-    return {"counts": dict(told), "percent_looping": {key: sorted(size[key]) for key in size if key[:4] == "loop"}}
+    middle = {key: round(median(values)) for key, values in size.items() if key.startswith("loop")}
+    return {"counts": dict(told), "median_percent_that_loops": middle}
 
 
 # --- what each variant leaves

@@ -172,3 +172,10 @@ def test_an_answer_in_tags_is_one_and_is_cut_whole_or_not_at_all() -> None:
     wrong = "To make 391, we add 57 + 90 = 147.\n\nAs found.\n\n<answer>147</answer>\n\nI have lost the thread.\n\n"
     text = wrong + "To make 391, we take the numbers 57, 90 and 14.\n\n90 * 4 = 360.\n\n<answer>391</answer>"
     assert cuts(text, ABANDONED) == [wrong]
+
+
+def test_a_long_round_is_a_loop_and_one_that_lasts_to_the_end_is_cut_up_to_its_last_step() -> None:
+    words = "abcdefghij"
+    around = "".join(f"Now the {a}{b} side is {a * 3}{b * 3} again.\n" for a in words for b in words[:7])
+    assert cuts(START + around * 3 + WAY + END, LOOP) == [around * 2]
+    assert cuts(START + around * 3, LOOP) == [(around * 2).removesuffix(around.splitlines(keepends=True)[-1])]
