@@ -88,7 +88,9 @@ def refine_again(url: str, overrides: Sequence[str]) -> dict[str, Any]:
     config = stored_config(store)
     recipe = settings(config["recipe"], overrides)
     new = {**config, "recipe": recipe.model_dump(mode="json")}
-    changed = sorted(key for key in config["recipe"] if config["recipe"][key] != new["recipe"][key])
+    # Read like the new one: a key that was added since the run was made has its default in both.
+    before = settings(config["recipe"]).model_dump(mode="json")
+    changed = sorted(key for key in before if before[key] != new["recipe"][key])
     free = (*FREE, "engines") if isinstance(recipe, Import) else FREE
     if fixed := [key for key in changed if key not in free]:
         raise ConfigError(

@@ -129,3 +129,11 @@ def test_an_engine_that_reads_outlines_is_not_idle() -> None:
 def test_an_import_is_refused_an_engine_that_nothing_asks(imported: str) -> None:
     with pytest.raises(ConfigError, match=r"engines\.judge: nothing asks it"):
         refine_again(imported, reader("abandoned: none")[:1])
+
+
+def test_a_run_from_before_a_key_was_added_is_refined_like_any_other(imported: str) -> None:
+    stored = Path(imported) / "config.json"
+    config = json.loads(stored.read_text())
+    del config["recipe"]["source"]["join"], config["recipe"]["prune"]["outline"]
+    stored.write_text(json.dumps(config))
+    assert refine_again(imported, [])["kept"] == {"full": 1, "pruned": 1}
