@@ -104,8 +104,7 @@ _RULES: Mapping[Turn, str] = {
     """,
     Turn.RESTART: rf"""
         \bstart(?:ing)? (?:over|again|afresh|fresh|anew|from scratch|from the beginning)\b|\bbegin again\b
-        |\bfrom (?:scratch|the (?:very )?beginning)\b|{_LEAD}{_LET} (?:re-?(?:do|start|think|consider|examine
-        |evaluate|work|solve|read|visit)|rethink|redo)\b
+        |\bfrom (?:scratch|the (?:very )?beginning)\b|{_LEAD}{_LET} (?:re-?(?:do|start|work|solve)|redo)\b
     """,
     Turn.RETURN: rf"""
         {_LEAD}(?:{_LET} )?(?:(?:go|going|come|coming|get|getting|step|stepping) )?(?:back(?: to)?
