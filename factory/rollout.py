@@ -87,7 +87,7 @@ class Load:
 
     def wants_problem(self, trees: int) -> bool:
         """Whether another problem shall be begun, beside so many open trees."""
-        return self._admission.wants_problem(self._open_places(), trees, round(self._away))
+        return self._admission.wants_problem(self._open_places(), trees, int(self._away))
 
     def reconsider(self) -> None:
         """What waits may go in now, where `may_begin` has changed its mind."""
@@ -130,7 +130,7 @@ class Load:
     def _admit(self) -> None:
         self._advance()
         self._look()
-        for ticket in self._admission.admit(self._open_places(), round(self._away)):
+        for ticket in self._admission.admit(self._open_places(), int(self._away)):
             future = self._entering[ticket]
             if not future.done():  # a cancelled task has cancelled it, and leaves in a moment
                 future.set_result(None)
