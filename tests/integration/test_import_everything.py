@@ -1,9 +1,11 @@
 """Some rows of each recorded file of the shared data: imported, verified, refined and checked, and nothing is lost."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines import build
 from tests.imported import DATA, FILES, LEFT_OUT, File, brought_in, some_of
 
 ROWS = 20
@@ -12,6 +14,13 @@ ATTEMPTS = 200
 """Of each file, about: a row has up to a hundred."""
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared data are not at {DATA}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _closed() -> Iterator[None]:
+    """What is imported in this process leaves no sandbox behind in it."""
+    yield
+    build.close_jails()
 
 
 def test_no_file_is_forgotten() -> None:

@@ -4,13 +4,14 @@ import ast
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from factory.runs import open_run
+from pipelines import build
 from tests.imported import DATA, FILES, VARIANTS, brought_in
 
 TREE = next(file for file in FILES if file.spec == "game24_tree")
@@ -22,6 +23,13 @@ SIGNS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
     "/": operator.truediv,
 }
 NODES = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _closed() -> Iterator[None]:
+    """What is imported in this process leaves no sandbox behind in it."""
+    yield
+    build.close_jails()
 
 
 def value(node: ast.expr) -> Fraction:
