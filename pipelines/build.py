@@ -272,7 +272,7 @@ def refuse_idle(recipe: Recipe) -> None:
     named = _engines_named(checks) | {"teacher", engine_asked(recipe.scorer)} | ({"judge"} if own else set())
     named |= recipe.prune.engines
     for name in sorted(recipe.engines.keys() - named):
-        raise ConfigError(f"engines.{name}: no check, [scorer] or [prune.seams] names it: {_IDLE[own]}")
+        raise ConfigError(f"engines.{name}: no check, [scorer] or [prune] names it: {_IDLE[own]}")
     if recipe.human.reviews and not own and all(one.verifier != HumanVerifier.name for one in checks):
         raise ConfigError("human.reviews: no check of [source] is `human`, so reviews do nothing")
 

@@ -64,11 +64,11 @@ def test_what_something_may_ask_is_fine(used: Recipe) -> None:
     [
         (
             recipe(GAME, "judge"),
-            "engines.judge: no check, [scorer] or [prune.seams] names it: leave it out, or add a check `judge`",
+            "engines.judge: no check, [scorer] or [prune] names it: leave it out, or add a check `judge`",
         ),
         (
             recipe(FILES, "jugde"),
-            "engines.jugde: no check, [scorer] or [prune.seams] names it: name it in source.checks, or call it",
+            "engines.jugde: no check, [scorer] or [prune] names it: name it in source.checks, or call it",
         ),
         (recipe(FILES, "critic", checks=[JUDGED]), "engines.critic"),
         (recipe(OWN_PROMPTS, "judge", checks=[CRITIC]), "engines.judge"),
