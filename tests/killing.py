@@ -73,6 +73,11 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
+def _heeds_interrupts() -> None:
+    """Runs in the child: a shell that puts these tests in the background has had SIGINT ignored, which is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Invocation:
     """One call of the command line. As a context it leaves no process behind, whatever happened."""
 
@@ -92,6 +97,7 @@ class Invocation:
                 cwd=cwd,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
+                preexec_fn=_heeds_interrupts,  # noqa: PLW1509 - it takes no lock that a thread could hold
             )
         self.pid = self._process.pid
         self.started = time.monotonic()
